@@ -1,0 +1,1 @@
+"""Runs of the book: each module is one command."""

@@ -1,0 +1,150 @@
+"""Cats against dogs on 2,000 photos: section 5.2 of *Deep Learning with Python*.
+
+    python -m tools.split_catsdogs --source train.zip --dest data/cats_and_dogs_small
+    python -m experiments.catsdogs                      # codes 5-5 to 5-10: 30 epochs of 100 steps of 20 pictures
+    python -m experiments.catsdogs --aug --dropout      # codes 5-11 to 5-14: 100 epochs of 100 steps of 32
+    python -m experiments.catsdogs --data demo          # on drawn pictures, with nothing downloaded
+
+--aug alone and --dropout alone train as both together do, so that the four runs separate the two effects. What to
+expect, and how long it takes, stands in the README.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import flags
+from jaxconv.config import FitConfig
+from jaxconv.errors import InputError, one_line_errors
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+
+    from jaxconv.records import Splits
+
+DATA = "data/cats_and_dogs_small"
+DEMO_FOLDER = Path("data/demo")
+IMAGE_SIZE = (150, 150)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run: its variant, its pictures (a folder, or "demo" for drawn ones), and how it is trained."""
+
+    aug: bool = False
+    dropout: bool = False
+    data: str = DATA
+    fit: FitConfig = FitConfig(epochs=30, steps_per_epoch=100, batch_size=20, learning_rate=1e-4)
+
+    @property
+    def variant(self) -> str:
+        """Such as plain, aug-dropout, demo-aug."""
+        parts = {"demo": self.data == "demo", "aug": self.aug, "dropout": self.dropout}
+        variant = "-".join(name for name, on in parts.items() if on)
+        return variant if self.aug or self.dropout else f"{variant}-plain".lstrip("-")
+
+
+def book(aug: bool, dropout: bool) -> FitConfig:
+    """The chapter's numbers: code 5-8 for the plain net, 5-14 for the others."""
+    if aug or dropout:
+        return FitConfig(epochs=100, steps_per_epoch=100, batch_size=32, learning_rate=1e-4)
+    return Config().fit
+
+
+def net(config: Config) -> "nn.Module":
+    """The chapter's net, with its dropout of one half or without."""
+    from jaxconv.models import CatsDogsConvNet
+
+    return CatsDogsConvNet(dropout=0.5 if config.dropout else 0.0)
+
+
+def read(data: str) -> "Splits":
+    """The pictures of --data.
+
+    Raises:
+        InputError: there are none, there are not two classes, or as `SplitDirectory`.
+    """
+    from jaxconv import demo
+    from jaxconv.records import read_splits
+
+    if data == "demo":
+        print(f"--data demo: these are drawn pictures, kept in {DEMO_FOLDER}, not photos", flush=True)
+        return read_splits(demo.write(DEMO_FOLDER), IMAGE_SIZE)
+    if not Path(data).is_dir():
+        split = "python -m tools.split_catsdogs"
+        raise InputError(
+            f"--data {data} does not exist: make it from Kaggle's archive ({split} --source train.zip --dest {data}), "
+            f"or download the photos ({split} --download --dest {data}), or take drawn pictures (--data demo)"
+        )
+    splits = read_splits(data, IMAGE_SIZE)
+    if len(splits.train.class_names) != 2:
+        raise InputError(f"--data {data} has the classes {', '.join(splits.train.class_names)}: this net tells two apart")
+    return splits
+
+
+def describe(config: Config, splits: "Splits") -> dict[str, Any]:
+    """What config.json says of the run, but for versions and device."""
+    from jaxconv import summary
+
+    model = net(config)
+    _, params = summary.layer_shapes(model, (*IMAGE_SIZE, 3))
+    return {
+        "experiment": "catsdogs",
+        "variant": config.variant,
+        "aug": config.aug,
+        "dropout": config.dropout,
+        **dataclasses.asdict(config.fit),
+        "model": type(model).__name__,
+        "parameters": summary.count_params(params),
+        "image_size": IMAGE_SIZE,
+        "class_names": splits.train.class_names,
+        "data": {
+            "kind": "drawn" if config.data == "demo" else "photos",
+            "path": config.data,
+            "counts": {name: len(split) for name, split in splits._asdict().items()},
+            "fingerprint": {name: split.fingerprint for name, split in splits._asdict().items()},
+        },
+    }
+
+
+def run(config: Config, workdir: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Read, train, and fill the run directory; returns what result.json says."""
+    # The heavy imports wait until the flags are known to be right.
+    from jaxconv.augment import RandomAffine
+    from jaxconv.figures import write_augmented
+    from jaxconv.fit import fit
+    from jaxconv.workdir import claim, environment
+
+    splits = read(config.data)
+    claim(workdir, describe(config, splits) | environment(), resume=resume)
+    title = f"cats against dogs, {config.variant}, seed {config.fit.seed}"
+    augment = RandomAffine() if config.aug else None
+    if augment is not None:
+        write_augmented(splits.train, augment, workdir / "figures" / "augmented.png", title)
+    return fit(net(config), splits, config.fit, workdir, title=title, augment=augment)
+
+
+@one_line_errors
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = flags.parser(__doc__)
+    parser.add_argument("--aug", action="store_true", help="random rotation, shift, shear, zoom and flip")
+    parser.add_argument("--dropout", action="store_true", help="drop half of the features before the dense layers")
+    parser.add_argument("--data", default=DATA, help='folder of train, validation, test, or "demo" (default: %(default)s)')
+    parser.add_argument("--steps-per-epoch", type=int, help="steps an epoch (default: 100)")
+    arguments = parser.parse_args(argv)
+    fit_config = flags.fit_config(arguments, book(arguments.aug, arguments.dropout))
+    config = Config(arguments.aug, arguments.dropout, arguments.data, fit_config)
+    if arguments.summary:
+        from jaxconv.summary import summary
+
+        print(summary(net(config), (*IMAGE_SIZE, 3)))
+        return
+    workdir = arguments.workdir or Path(f"runs/catsdogs-{config.variant}-seed{config.fit.seed}")
+    result = run(config, workdir, resume=arguments.resume)
+    flags.print_result(result, workdir)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Batches from records, by Grain: the endless training stream, and evaluation that sees each picture exactly once."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from jaxconv.records import Record, Source
+from jaxconv.seeds import derive_seed
+
+Batch = dict[str, np.ndarray]
+
+
+def training_batches(
+    source: Source,
+    batch_size: int,
+    *,
+    seed: int,
+    augment: grain.transforms.RandomMap | None = None,
+    first_step: int = 0,
+    threads: int | None = None,
+) -> Iterator[Batch]:
+    """An endless stream of {"image": uint8[n, h, w, c], "label": int32[n]}, beginning with the batch of `first_step`.
+
+    Every record comes once a pass, in a new order each pass; batches run on across the ends of passes. The batch of
+    step k depends on nothing but (seed, k): not on the number of threads (default: the machine's cores; 0: none),
+    and its order not on `augment`.
+    """
+    dataset = grain.MapDataset.source(source).shuffle(seed=derive_seed(seed, "order")).repeat()
+    if augment is not None:
+        dataset = dataset.random_map(augment, seed=derive_seed(seed, "augment"))
+    dataset = dataset.batch(batch_size, batch_fn=_collate)
+    stream = iter(dataset.to_iter_dataset(_read_options(threads)))
+    stream.set_state({"next_index": first_step})
+    return stream
+
+
+def evaluation_batches(source: Source, batch_size: int, *, threads: int | None = None) -> Iterator[Batch]:
+    """Every record once, in order: batches as above plus "mask": bool[n], the last one padded so that all have n rows."""
+
+    def pad(batch: Batch) -> Batch:
+        missing = batch_size - len(batch["label"])
+        padded = {name: np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)]) for name, rows in batch.items()}
+        return padded | {"mask": np.arange(batch_size) < batch_size - missing}
+
+    dataset = grain.MapDataset.source(source).batch(batch_size, batch_fn=_collate).map(pad)
+    return iter(dataset.to_iter_dataset(_read_options(threads)))
+
+
+def _collate(records: Sequence[Record]) -> Batch:
+    return {
+        "image": np.stack([record["image"] for record in records]),
+        "label": np.array([record["label"] for record in records], np.int32),
+    }
+
+
+def _read_options(threads: int | None) -> grain.ReadOptions:
+    """Grain's own defaults (16 threads, 500 elements) would hold 500 batches in memory."""
+    threads = threads if threads is not None else os.cpu_count() or 1
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

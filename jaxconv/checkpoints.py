@@ -1,0 +1,76 @@
+"""Orbax checkpoints of a run: the latest and the best by val_loss, each complete or absent."""
+
+import math
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from jaxconv.train_step import TrainState
+
+
+def _negative_val_loss(metrics: dict[str, float]) -> float:
+    """For Orbax's `max`; it would take a NaN for the best."""
+    return -metrics["val_loss"] if math.isfinite(metrics["val_loss"]) else -math.inf
+
+
+class Checkpoints:
+    """The checkpoints in a folder, by epoch; a context manager, because saving goes on in the background.
+
+    `template` is a state, or its shapes from `jax.eval_shape`, with the structure of what is saved.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], template: TrainState) -> None:
+        # Orbax accepts a relative path here and fails in the background.
+        self._folder = Path(folder).absolute()
+        self._template = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+
+    def __enter__(self) -> Self:
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                best_fn=_negative_val_loss,  # without it Orbax writes no metrics at all
+                best_mode="max",
+                # max_to_keep would delete the newest when it is not among the best.
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                    [
+                        checkpoint_managers.LatestN(1),
+                        checkpoint_managers.BestN(get_metric_fn=_negative_val_loss, reverse=False, n=1),
+                    ]
+                ),
+                cleanup_tmp_directories=True,
+            ),
+            item_names=("state",),
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._manager.close()
+
+    def save(self, epoch: int, state: TrainState, val_loss: float) -> None:
+        """Save in the background; a kill before it is complete leaves the checkpoint before."""
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state))
+        if not self._manager.save(epoch, args=args, metrics={"val_loss": val_loss}):
+            raise RuntimeError(f"epoch {epoch} is older than the newest checkpoint in {self._folder}")
+
+    @property
+    def latest_epoch(self) -> int:
+        """The last epoch that is saved, 0 if none is."""
+        return self._manager.latest_step() or 0
+
+    @property
+    def best_epoch(self) -> int:
+        """The saved epoch of the lowest val_loss, 0 if none is."""
+        self._manager.wait_until_finished()
+        return self._manager.best_step() or 0
+
+    def restore(self, epoch: int) -> TrainState:
+        """The state as it was saved after `epoch`."""
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(self._template))
+        return self._manager.restore(epoch, args=args).state

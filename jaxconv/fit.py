@@ -1,0 +1,116 @@
+"""The training loop."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import grain
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxconv import figures, metrics
+from jaxconv.batches import Batch, evaluation_batches, training_batches
+from jaxconv.checkpoints import Checkpoints
+from jaxconv.config import FitConfig
+from jaxconv.metrics import Row
+from jaxconv.records import Source, Splits
+from jaxconv.train_step import TrainState, create_state, eval_step, rmsprop, train_step
+from jaxconv.workdir import write_json
+
+
+def fit(
+    model: nn.Module,
+    splits: Splits,
+    config: FitConfig,
+    workdir: Path,
+    *,
+    title: str,
+    augment: grain.transforms.RandomMap | None = None,
+) -> Row:
+    """Train until `config.epochs`, going on from the newest checkpoint in `workdir`; return what result.json says.
+
+    Each epoch, in this order: train, validate, write the metrics line, save the checkpoint, draw the curves. A kill
+    between any two loses no more than that epoch: on resume, lines of epochs that were never saved are dropped and
+    the epochs trained again, to the same bits.
+    """
+
+    def new_state() -> TrainState:
+        return create_state(model, splits.train[0]["image"].shape, rmsprop(config.learning_rate), config.seed)
+
+    with Checkpoints(workdir / "checkpoints", jax.eval_shape(new_state)) as checkpoints:
+        done = checkpoints.latest_epoch
+        state = checkpoints.restore(done) if done else new_state()
+        rows = metrics.truncate(workdir, done)
+        first_step = done * config.steps_per_epoch
+        stream = training_batches(
+            splits.train, config.batch_size, seed=config.seed, augment=augment, first_step=first_step
+        )
+        for epoch in range(done + 1, config.epochs + 1):
+            started = time.perf_counter()
+            state, trained, speed = train_epoch(state, stream, config, epoch)
+            validated = evaluate(state, splits.validation, config.batch_size)
+            row = {"epoch": epoch, "step": epoch * config.steps_per_epoch, "loss": trained["loss"], "acc": trained["acc"]}
+            row |= {"val_loss": validated["loss"], "val_acc": validated["acc"], "learning_rate": config.learning_rate}
+            row |= {"seconds": round(time.perf_counter() - started, 3)} | speed
+            rows.append(row)
+            metrics.append(workdir, row)
+            checkpoints.save(epoch, state, row["val_loss"])
+            figures.write_curves(rows, workdir / "figures", title)
+            print(describe(row, config.epochs), flush=True)
+        result = summarize(rows, checkpoints, state, splits.test, config.batch_size)
+    write_json(workdir / "result.json", result)
+    return result
+
+
+def train_epoch(
+    state: TrainState, stream: Iterator[Batch], config: FitConfig, epoch: int
+) -> tuple[TrainState, Row, dict[str, float]]:
+    """An epoch's steps; the state, the mean loss and accuracy, and how fast it went.
+
+    `data_wait` is the share of the time that this loop stood waiting for its next batch.
+    """
+    sums, waited, started = [], 0.0, time.perf_counter()
+    for _ in tqdm(range(config.steps_per_epoch), f"epoch {epoch}", unit="step", leave=False, disable=None):
+        asked = time.perf_counter()
+        batch = next(stream)
+        waited += time.perf_counter() - asked
+        state, step_sums = train_step(state, batch)
+        sums.append(step_sums)
+        # One step ahead of the device is enough to keep it busy; more would only pile up batches.
+        jax.block_until_ready(sums[-2:][0])
+    trained = metrics.mean(metrics.total(sums))
+    seconds = time.perf_counter() - started
+    images = config.steps_per_epoch * config.batch_size
+    return state, trained, {"images_per_second": round(images / seconds, 1), "data_wait": round(waited / seconds, 4)}
+
+
+def evaluate(state: TrainState, source: Source, batch_size: int) -> Row:
+    """Loss and accuracy over every picture exactly once, and the confusion matrix (rows: labels)."""
+    totals = metrics.total([eval_step(state, batch) for batch in evaluation_batches(source, batch_size)])
+    return metrics.mean(totals) | {"confusion": totals["confusion"].astype(int).tolist()}
+
+
+def summarize(
+    rows: list[Row], checkpoints: Checkpoints, last: TrainState, test: Source, batch_size: int
+) -> dict[str, Any]:
+    """The last epoch and the best by val_loss, both with their test figures."""
+    best_epoch = checkpoints.best_epoch
+    states = {"last": (rows[-1]["epoch"], last), "best": (best_epoch, checkpoints.restore(best_epoch))}
+    result: dict[str, Any] = {"val_acc_mean_last_10": float(np.mean([row["val_acc"] for row in rows[-10:]]))}
+    for name, (epoch, state) in states.items():
+        tested = {f"test_{key}": value for key, value in evaluate(state, test, batch_size).items()}
+        row = rows[epoch - 1]
+        result[name] = {"epoch": epoch, "val_loss": row["val_loss"], "val_acc": row["val_acc"]} | tested
+    return result
+
+
+def describe(row: Row, epochs: int) -> str:
+    """An epoch as a line for a log."""
+    return (
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
+        f"val_loss {row['val_loss']:.4f}  val_acc {row['val_acc']:.4f}  {row['seconds']:.1f}s  "
+        f"{row['images_per_second']:.0f} images/s  data wait {row['data_wait']:.1%}"
+    )

@@ -1,0 +1,50 @@
+"""From sums on the device to metrics.jsonl: one line an epoch, readable by `pandas.read_json(path, lines=True)`."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+Row = dict[str, Any]
+FILE = "metrics.jsonl"
+
+
+def total(sums: Iterable[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
+    """The sums of many batches added up in float64 on the host: one transfer for all of them."""
+    batches = jax.device_get(list(sums))
+    return {name: np.sum([np.asarray(batch[name], np.float64) for batch in batches], axis=0) for name in batches[0]}
+
+
+def mean(totals: Mapping[str, np.ndarray]) -> Row:
+    """{"loss", "acc"} per picture, from totals of loss, correct and count."""
+    return {"loss": float(totals["loss"] / totals["count"]), "acc": float(totals["correct"] / totals["count"])}
+
+
+def read(workdir: str | os.PathLike[str]) -> list[Row]:
+    """The rows of a run's metrics.jsonl, an epoch each; none if there is no file. A torn last line is passed over."""
+    path = Path(workdir) / FILE
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def append(workdir: str | os.PathLike[str], row: Row) -> None:
+    """Add a line that is on the disk when this returns."""
+    with (Path(workdir) / FILE).open("a") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def truncate(workdir: str | os.PathLike[str], epochs: int) -> list[Row]:
+    """Drop the lines of later epochs than `epochs`, whose weights were never saved; return the lines that stay."""
+    rows = [row for row in read(workdir) if row["epoch"] <= epochs]
+    path = Path(workdir) / FILE
+    if path.exists():
+        part = path.with_suffix(".part")
+        part.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        part.replace(path)
+    return rows

@@ -1,0 +1,168 @@
+"""Labelled pictures on disk as random-access records: {"image": uint8[h, w, c], "label": int}."""
+
+import hashlib
+import io
+import operator
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypedDict
+
+import numpy as np
+import psutil
+from jaxtyping import UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from jaxconv.errors import InputError
+
+FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}
+SPLITS = ("train", "validation", "test")
+
+
+class Record(TypedDict):
+    """One picture and the index of its class in `class_names`."""
+
+    image: UInt8[np.ndarray, "h w c"]
+    label: int
+
+
+class Source(Protocol):
+    """What the batches are made from: records by position, and the names of their labels."""
+
+    class_names: Sequence[str]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        """The number of records."""
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at a position in [0, len)."""
+
+
+def decode(data: bytes, image_size: tuple[int, int], interpolation: str = "nearest") -> UInt8[np.ndarray, "h w 3"]:
+    """A picture file's bytes as RGB, resized to (height, width) without keeping the aspect ratio, as Keras does.
+
+    Grey, palette and CMYK pictures are converted; alpha is dropped and the EXIF orientation ignored, as in Keras.
+    `nearest` is Keras's default filter. Raises whatever Pillow raises on a picture that it cannot decode.
+    """
+    with Image.open(io.BytesIO(data)) as picture:
+        if "transparency" in picture.info:
+            picture = picture.convert("RGBA")  # Pillow warns when a palette with transparency goes straight to RGB
+        rgb = picture.convert("RGB")
+    height, width = image_size
+    return np.asarray(rgb.resize((width, height), FILTERS[interpolation]))
+
+
+class SplitDirectory:
+    """One split of a folder of pictures: every file of `root/split/<class>/`, classes and files sorted by name.
+
+    Reading everything once at construction is what makes a bad file fail before training starts. The decoded
+    pictures stay in memory as one uint8 store when that takes at most half of what is free (2,000 at 150x150 are
+    135 MB); a larger set is decoded again at each access.
+
+    Attributes: `class_names` in label order; `paths` in record order; `fingerprint`, a SHA-256 over names and bytes.
+
+    Raises:
+        InputError: the split or its classes are missing or empty, or a file is not a picture that can be decoded.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str,
+        image_size: tuple[int, int] = (150, 150),
+        *,
+        interpolation: str = "nearest",
+    ) -> None:
+        if interpolation not in FILTERS:
+            raise ValueError(f"interpolation {interpolation!r} is none of {', '.join(FILTERS)}")
+        self.image_size, self.interpolation = image_size, interpolation
+        folder = Path(root) / split
+        self.class_names, files = _list_classes(folder)
+        self.paths = [path for paths in files for path in paths]
+        self._labels = [label for label, paths in enumerate(files) for _ in paths]
+        shape = (len(self.paths), *image_size, 3)
+        self._store = np.empty(shape, np.uint8) if _fits_in_memory(int(np.prod(shape))) else None
+        self.fingerprint = self._read_all(folder)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Record:
+        index = range(len(self))[operator.index(index)]
+        image = self._read(index)[0] if self._store is None else self._store[index]
+        return {"image": image, "label": self._labels[index]}
+
+    def _read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], bytes]:
+        """A record's picture, and the digest of its file."""
+        path = self.paths[index]
+        try:
+            data = path.read_bytes()
+            return decode(data, self.image_size, self.interpolation), hashlib.sha256(data).digest()
+        # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more on damaged files.
+        except Exception as error:
+            what = "is empty" if path.stat().st_size == 0 else f"is not a picture that can be decoded ({error})"
+            raise InputError(f"{path} {what}: replace it or move it out of the folder") from error
+
+    def _read_all(self, folder: Path) -> str:
+        def read(index: int) -> bytes:
+            image, digest = self._read(index)
+            if self._store is not None:
+                self._store[index] = image
+            return self.paths[index].relative_to(folder).as_posix().encode() + digest
+
+        everything = hashlib.sha256()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter lock
+            parts = pool.map(read, range(len(self)))
+            bar = tqdm(parts, f"reading {folder}", len(self), unit="picture", leave=False, disable=None, delay=2)
+            try:
+                for part in bar:
+                    everything.update(part)
+            except InputError:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return everything.hexdigest()
+
+
+class Splits(NamedTuple):
+    """The three splits of a data set."""
+
+    train: Source
+    validation: Source
+    test: Source
+
+
+def read_splits(root: str | os.PathLike[str], image_size: tuple[int, int] = (150, 150)) -> Splits:
+    """The train, validation and test folders under `root`.
+
+    Raises:
+        InputError: as `SplitDirectory`, or the splits do not hold the same classes.
+    """
+    splits = Splits(*(SplitDirectory(root, split, image_size) for split in SPLITS))
+    for name, split in zip(SPLITS, splits, strict=True):
+        if split.class_names != splits.train.class_names:
+            raise InputError(
+                f"{Path(root) / name} holds the classes {', '.join(split.class_names)}, but train holds "
+                f"{', '.join(splits.train.class_names)}: every split needs the same class folders"
+            )
+    return splits
+
+
+def _list_classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
+    """Sorted class names, and the sorted files of each class; hidden files are passed over."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist: a data set has the folders {', '.join(SPLITS)}")
+    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if len(classes) < 2:
+        raise InputError(f"{folder} has {len(classes)} class folders: give it one folder of pictures a class")
+    files = [sorted(p for p in c.rglob("*") if p.is_file() and not p.name.startswith(".")) for c in classes]
+    for class_folder, paths in zip(classes, files, strict=True):
+        if not paths:
+            raise InputError(f"{class_folder} holds no pictures: fill it or remove it")
+    return [c.name for c in classes], files
+
+
+def _fits_in_memory(nbytes: int) -> bool:
+    return nbytes <= psutil.virtual_memory().available // 2

@@ -1,0 +1,96 @@
+"""One step of training and of evaluation, jitted at module level: a state and a batch in, sums out."""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax.training import train_state
+from jaxtyping import Array, Float, Int, Key, UInt8, Bool
+
+from jaxconv.seeds import derive_seed
+
+Sums = dict[str, Array]
+
+
+class TrainState(train_state.TrainState):
+    """Flax's state (step, params, optimizer state) and the key that every step's dropout key is folded from."""
+
+    dropout_key: Key[Array, ""]
+
+
+def rmsprop(learning_rate: float) -> optax.GradientTransformation:
+    """RMSprop as the Keras of the book computes it: lr * g / (sqrt(v) + 1e-7), with v averaged at rate 0.9."""
+    return optax.rmsprop(learning_rate, decay=0.9, eps=1e-7, eps_in_sqrt=False)
+
+
+def create_state(
+    model: nn.Module, image_shape: tuple[int, ...], optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
+    """A fresh state for pictures of `image_shape` (height, width, channels); weights and dropout have own seeds."""
+
+    def create() -> TrainState:
+        images = jnp.zeros((1, *image_shape), jnp.float32)
+        variables = model.init(jax.random.key(derive_seed(seed, "weights")), images, train=False)
+        dropout_key = jax.random.key(derive_seed(seed, "dropout"))
+        state = TrainState.create(
+            apply_fn=model.apply, params=variables["params"], tx=optimizer, dropout_key=dropout_key
+        )
+        return state.replace(step=jnp.zeros((), jnp.int32))
+
+    return jax.jit(create)()
+
+
+def scale(images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """Pictures stay uint8 until here; this is the one place that makes them float32 in [0, 1]."""
+    return images.astype(jnp.float32) / 255
+
+
+def losses_and_predictions(
+    logits: Float[Array, "n k"], labels: Int[Array, " n"]
+) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
+    """Cross-entropy and predicted label of each picture: sigmoid for one logit, softmax for one a class."""
+    if logits.shape[-1] == 1:
+        logit = logits[:, 0]
+        return optax.sigmoid_binary_cross_entropy(logit, labels.astype(jnp.float32)), (logit > 0).astype(jnp.int32)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels), jnp.argmax(logits, -1).astype(jnp.int32)
+
+
+@partial(jax.jit, donate_argnums=0)
+def train_step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Sums]:
+    """One update on {"image": uint8[n, h, w, c], "label": int32[n]}.
+
+    Returns the new state (the old one's memory is reused) and float32 sums over the batch, measured with the
+    weights and the dropout of this step as Keras does: loss, correct, count.
+    """
+
+    def loss(params: Any) -> tuple[Array, Sums]:
+        key = jax.random.fold_in(state.dropout_key, state.step)
+        logits = state.apply_fn({"params": params}, scale(batch["image"]), train=True, rngs={"dropout": key})
+        losses, predictions = losses_and_predictions(logits, batch["label"])
+        sums = {"loss": losses.sum(), "correct": jnp.sum(predictions == batch["label"], dtype=jnp.float32)}
+        return losses.mean(), sums | {"count": jnp.float32(losses.size)}
+
+    gradients, sums = jax.grad(loss, has_aux=True)(state.params)
+    return state.apply_gradients(grads=gradients), sums
+
+
+@jax.jit
+def eval_step(state: TrainState, batch: dict[str, Array]) -> Sums:
+    """Sums over the rows of a batch where "mask": bool[n] is set, without dropout.
+
+    loss, correct and count are float32 scalars; confusion is float32[k, k], rows the labels, columns the predictions.
+    """
+    logits = state.apply_fn({"params": state.params}, scale(batch["image"]), train=False)
+    losses, predictions = losses_and_predictions(logits, batch["label"])
+    mask = batch["mask"].astype(jnp.float32)
+    classes = max(2, logits.shape[-1])
+    confusion = jnp.zeros((classes, classes)).at[batch["label"], predictions].add(mask)
+    return {
+        "loss": jnp.sum(losses * mask),
+        "correct": jnp.trace(confusion),
+        "count": mask.sum(),
+        "confusion": confusion,
+    }

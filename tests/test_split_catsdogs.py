@@ -1,0 +1,703 @@
+"""Sources of every known form, and everything that can be wrong with them, with DEST and with the download."""
+
+import hashlib
+import io
+import os
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from PIL import Image
+
+from jaxconv.errors import InputError
+from tools import split_catsdogs
+
+ALL = split_catsdogs.SPLITS
+FEW = {"train": range(665, 669), "validation": range(1000, 1002), "test": range(1500, 1502)}
+DATA = os.environ.get("JAXCONV_DATA")
+
+
+def jpeg() -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((16, 16), 64).save(file, "JPEG")  # noise, so that a few bytes less are pixels less
+    return file.getvalue()
+
+
+JPEG = jpeg()
+
+
+def photo(kind: str, number: int) -> bytes:
+    """A picture of its own for each name: what follows a JPEG's end is not decoded."""
+    return JPEG + f"{kind}.{number}".encode()
+
+
+def photos(layout: str) -> dict[str, bytes]:
+    """The files of a complete source."""
+    numbers = [number for part in split_catsdogs.SPLITS.values() for number in part]
+    return {
+        layout.format(kind=kind, Kind=kind.title(), number=number): photo(kind, number)
+        for kind in ("cat", "dog")
+        for number in numbers
+    }
+
+
+KAGGLE, FLAT, MICROSOFT, PETS = split_catsdogs.LAYOUTS
+
+
+def pack(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def unpacked(folder: Path, members: dict[str, bytes]) -> Path:
+    for name, data in members.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def nested(path: Path, compression: int) -> Path:
+    inner = pack(path.with_name("inner.zip"), photos(KAGGLE))
+    return pack(path, {"sampleSubmission.csv": b"", "train.zip": inner.read_bytes()}, compression)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def expected() -> dict[str, bytes]:
+    return {
+        f"{part}/{kind}s/{kind}.{number}.jpg": photo(kind, number)
+        for part, numbers in split_catsdogs.SPLITS.items()
+        for kind in ("cat", "dog")
+        for number in numbers
+    }
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight photos of a kind, cat 666 among them."""
+    monkeypatch.setattr(split_catsdogs, "SPLITS", FEW)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return pack(tmp_path / "train.zip", photos(KAGGLE))
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    return tmp_path / "made" / "small"
+
+
+def check_refused(source: Path, dest: Path, *words: str, force: bool = False) -> str:
+    """One line with these words, and nothing left where DEST would be."""
+    before = tree(dest)
+    with pytest.raises(InputError) as error:
+        split_catsdogs.split(source, dest, force=force)
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    assert tree(dest) == before
+    assert (
+        not dest.parent.is_dir() or [p.name for p in dest.parent.iterdir() if p.name.startswith(f".{dest.name}")] == []
+    )
+    return message
+
+
+# --- What is made ---
+
+
+def test_book_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dest: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(split_catsdogs, "SPLITS", ALL)
+    members = photos(KAGGLE) | {
+        f"train/{kind}.{n}.jpg": b"beyond the split" for kind in ("cat", "dog") for n in (2000, 12499)
+    }
+    split_catsdogs.main(["--source", str(pack(tmp_path / "train.zip", members)), "--dest", str(dest)])
+    assert sorted(path.name for path in (dest / "train/cats").iterdir()) == sorted(f"cat.{n}.jpg" for n in range(1000))
+    assert sorted(path.name for path in (dest / "validation/dogs").iterdir()) == sorted(
+        f"dog.{n}.jpg" for n in range(1000, 1500)
+    )
+    assert sorted(path.name for path in (dest / "test/cats").iterdir()) == sorted(
+        f"cat.{n}.jpg" for n in range(1500, 2000)
+    )
+    assert tree(dest) == expected()
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        f"{dest}/{part}/{kind}: {count} photos"
+        for part, count in (("train", 1000), ("validation", 500), ("test", 500))
+        for kind in ("cats", "dogs")
+    ]
+    assert err == ""  # no bar where there is no terminal
+
+
+SOURCES: dict[str, Callable[[Path], Path]] = {
+    "train.zip": lambda tmp: pack(tmp / "train.zip", photos(KAGGLE), zipfile.ZIP_DEFLATED),
+    "train.zip without its folder": lambda tmp: pack(tmp / "any.zip", photos(FLAT)),
+    "dogs-vs-cats.zip stored": lambda tmp: nested(tmp / "dogs-vs-cats.zip", zipfile.ZIP_STORED),
+    "dogs-vs-cats.zip deflated": lambda tmp: nested(tmp / "dogs-vs-cats.zip", zipfile.ZIP_DEFLATED),
+    "folder of photos": lambda tmp: unpacked(tmp / "photos", photos(FLAT)),
+    "folder of train/": lambda tmp: unpacked(tmp / "photos", photos(KAGGLE)),
+    "folder of train.zip": lambda tmp: (
+        pack(tmp / "train.zip", photos(KAGGLE)).rename(unpacked(tmp / "k", {"a.csv": b""}) / "train.zip").parent
+    ),
+    "kagglecatsanddogs_5340.zip": lambda tmp: pack(tmp / "kagglecatsanddogs_5340.zip", photos(MICROSOFT)),
+    "PetImages": lambda tmp: unpacked(tmp / "PetImages", photos(PETS)),
+    "parent of PetImages": lambda tmp: unpacked(tmp / "pets", photos(MICROSOFT)),
+}
+
+
+@pytest.mark.parametrize("form", SOURCES)
+def test_forms_of_source(form: str, tmp_path: Path, dest: Path) -> None:
+    path = SOURCES[form](tmp_path)
+    before = {p for p in tmp_path.rglob("*") if p.is_file()}
+    split_catsdogs.split(path, dest)
+    assert tree(dest) == expected()
+    assert {p for p in tmp_path.rglob("*") if p.is_file()} - before == {dest / name for name in expected()}
+
+
+@pytest.mark.parametrize("pack_or_unpack", [pack, unpacked])
+def test_microsofts_empty_cat_is_replaced(
+    pack_or_unpack: Callable, tmp_path: Path, dest: Path, capsys: pytest.CaptureFixture
+) -> None:
+    spare = {"PetImages/Cat/666.jpg": b"", "PetImages/Cat/2500.jpg": photo("cat", 2500)}
+    split_catsdogs.split(pack_or_unpack(tmp_path / "pets", photos(MICROSOFT) | spare), dest)
+    want = expected()
+    del want["train/cats/cat.666.jpg"]
+    assert tree(dest) == want | {"train/cats/cat.2500.jpg": photo("cat", 2500)}
+    assert (
+        "pets/PetImages/Cat/666.jpg is empty, as Microsoft ships it: cat 2500 takes its place"
+        in capsys.readouterr().out
+    )
+
+
+def test_folder_is_as_open_as_any_other(source: Path, dest: Path) -> None:
+    split_catsdogs.split(source, dest)
+    (dest.parent / "other").mkdir()
+    assert dest.stat().st_mode == (dest.parent / "other").stat().st_mode
+
+
+def test_broken_exif_is_no_matter(tmp_path: Path, dest: Path) -> None:
+    # Pillow reads the resolution out of EXIF, and warns where that is cut short; warnings are errors here.
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x1a\0\x05"
+    data = JPEG[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + JPEG[2:]
+    with pytest.raises(UserWarning, match="EXIF"):
+        Image.open(io.BytesIO(data)).getexif()
+    split_catsdogs.split(pack(tmp_path / "train.zip", photos(KAGGLE) | {"train/cat.666.jpg": data}), dest)
+    assert (dest / "train/cats/cat.666.jpg").read_bytes() == data
+
+
+# --- Sources that are refused ---
+
+
+def test_source_does_not_exist(tmp_path: Path, dest: Path) -> None:
+    check_refused(tmp_path / "none.zip", dest, "none.zip cannot be read (No such file or directory): give --source")
+    assert not dest.parent.exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>log in</html>"])
+def test_source_is_no_zip(data: bytes, tmp_path: Path, dest: Path) -> None:
+    (tmp_path / "train.zip").write_bytes(data)
+    check_refused(
+        tmp_path / "train.zip", dest, "train.zip is no zip archive, or is cut short (BadZipFile): get it anew"
+    )
+
+
+def test_zip_is_cut_short(source: Path, dest: Path) -> None:
+    source.write_bytes(source.read_bytes()[:-100])
+    check_refused(source, dest, "train.zip is no zip archive, or is cut short (BadZipFile)")
+
+
+@pytest.mark.parametrize("outer", [pack, unpacked])
+def test_inner_zip_is_no_zip(outer: Callable, tmp_path: Path, dest: Path) -> None:
+    path = outer(tmp_path / "outer", {"train.zip": b"junk"})
+    check_refused(path, dest, "outer/train.zip is no zip archive, or is cut short")
+
+
+def test_inner_zip_is_damaged(tmp_path: Path, dest: Path) -> None:
+    path = nested(tmp_path / "outer.zip", zipfile.ZIP_STORED)
+    path.write_bytes(path.read_bytes().replace(b"cat.667PK", b"cat.66!PK"))
+    check_refused(path, dest, "outer.zip/train.zip cannot be read (BadZipFile): get it anew")
+
+
+def test_inner_zip_is_huge(tmp_path: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split_catsdogs, "MAX_INNER", 1000)
+    path = nested(tmp_path / "outer.zip", zipfile.ZIP_STORED)
+    check_refused(path, dest, "outer.zip/train.zip claims ", " bytes, over 1000: get it anew")
+
+
+def test_inner_zip_in_inner_zip_is_not_followed(tmp_path: Path, dest: Path) -> None:
+    middle = nested(tmp_path / "middle.zip", zipfile.ZIP_STORED)
+    path = pack(tmp_path / "outer.zip", {"train.zip": middle.read_bytes()})
+    check_refused(path, dest, "outer.zip/train.zip holds neither")
+
+
+@pytest.mark.parametrize("make", [pack, unpacked])
+def test_source_of_another_form(make: Callable, tmp_path: Path, dest: Path) -> None:
+    path = make(tmp_path / "other", {"test1/1.jpg": JPEG, "train/cats/cat.0.jpg": JPEG, "train/cat.666.jpgx": JPEG})
+    message = check_refused(path, dest, "other holds neither Kaggle's photos (train/cat.0.jpg) nor Microsoft's")
+    for form in ("PetImages/Cat/0.jpg", "train.zip", "dogs-vs-cats.zip", "kagglecatsanddogs_5340.zip"):
+        assert form in message
+
+
+@pytest.mark.parametrize("make", [pack, unpacked])
+@pytest.mark.parametrize("layout", split_catsdogs.LAYOUTS)
+def test_missing_photos(layout: str, make: Callable, tmp_path: Path, dest: Path) -> None:
+    members = photos(layout)
+    gone = [name for name in members if "1001" in name]
+    for name in gone:
+        del members[name]
+    check_refused(make(tmp_path / "some", members), dest, f"some lacks 2 of 16 photos, first {gone[0]}: get it anew")
+
+
+def test_what_is_no_file_is_missing(tmp_path: Path, dest: Path) -> None:
+    folder = unpacked(tmp_path / "photos", photos(FLAT))
+    (folder / "cat.667.jpg").unlink()
+    (folder / "cat.667.jpg").mkdir()
+    check_refused(folder, dest, "photos lacks 1 of 16 photos, first cat.667.jpg")
+
+
+def test_spare_cat_is_missing(tmp_path: Path, dest: Path) -> None:
+    path = pack(tmp_path / "pets.zip", photos(MICROSOFT) | {"PetImages/Cat/666.jpg": b""})
+    check_refused(path, dest, "pets.zip lacks 1 of 16 photos, first PetImages/Cat/2500.jpg")
+
+
+@pytest.mark.parametrize("make", [pack, unpacked])
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [(KAGGLE, "train/cat.666.jpg"), (MICROSOFT, "PetImages/Dog/666.jpg"), (PETS, "Cat/667.jpg")],
+)
+@pytest.mark.parametrize("data", [b"", b"no picture at all", JPEG[:-20]])
+def test_photo_does_not_decode(data: bytes, layout: str, name: str, make: Callable, tmp_path: Path, dest: Path) -> None:
+    spare = {"PetImages/Cat/2500.jpg": JPEG, "Cat/2500.jpg": JPEG}
+    path = make(tmp_path / "some", photos(layout) | spare | {name: data})
+    check_refused(path, dest, f"some/{name} ({len(data)} bytes) is no picture that can be decoded", ": get it anew")
+
+
+def test_broken_cat_666_of_microsoft_is_not_replaced(tmp_path: Path, dest: Path) -> None:
+    spare = {"PetImages/Cat/666.jpg": JPEG[:-20], "PetImages/Cat/2500.jpg": JPEG}
+    path = pack(tmp_path / "pets.zip", photos(MICROSOFT) | spare)
+    check_refused(path, dest, "pets.zip/PetImages/Cat/666.jpg", "is no picture that can be decoded")
+
+
+def claiming(side: int) -> bytes:
+    """A small JPEG whose header says that it is large."""
+    height = JPEG.index(b"\xff\xc0") + 5
+    return JPEG[:height] + struct.pack(">HH", side, side) + JPEG[height + 4 :]
+
+
+@pytest.mark.parametrize(("side", "name"), [(10_000, "DecompressionBombWarning"), (20_000, "DecompressionBombError")])
+def test_photo_of_too_many_pixels(side: int, name: str, tmp_path: Path, dest: Path) -> None:
+    path = pack(tmp_path / "train.zip", photos(KAGGLE) | {"train/dog.1501.jpg": claiming(side)})
+    check_refused(
+        path, dest, f"train.zip/train/dog.1501.jpg ({len(JPEG)} bytes) is no picture that can be decoded ({name})"
+    )
+
+
+@pytest.mark.parametrize("make", [lambda path, members: pack(path, members, zipfile.ZIP_DEFLATED), unpacked])
+def test_photo_of_too_many_bytes(make: Callable, tmp_path: Path, dest: Path) -> None:
+    path = make(tmp_path / "some", photos(KAGGLE) | {"train/dog.1501.jpg": bytes(50_000_001)})
+    check_refused(path, dest, "some/train/dog.1501.jpg claims 50000001 bytes, over 50000000: get it anew")
+
+
+def test_member_is_damaged(source: Path, dest: Path) -> None:
+    source.write_bytes(source.read_bytes().replace(b"cat.667PK", b"cat.66!PK"))
+    check_refused(source, dest, "train.zip/train/cat.667.jpg cannot be read (BadZipFile): get it anew")
+
+
+def patch_directory(path: Path, offset: int, value: int) -> None:
+    """Set a 16-bit field of every member in the archive's directory, and in its local headers."""
+    data = bytearray(path.read_bytes())
+    for signature, start in ((b"PK\x01\x02", offset), (b"PK\x03\x04", offset - 2)):
+        position = data.find(signature)
+        while position >= 0:
+            struct.pack_into("<H", data, position + start, value)
+            position = data.find(signature, position + 1)
+    path.write_bytes(data)
+
+
+def test_members_are_encrypted(source: Path, dest: Path) -> None:
+    patch_directory(source, 8, 1)
+    check_refused(source, dest, "train.zip/train/cat.665.jpg is encrypted: unpack it with its password")
+
+
+def test_compression_is_unknown(source: Path, dest: Path) -> None:
+    patch_directory(source, 10, 99)
+    check_refused(source, dest, "train.zip/train/cat.665.jpg cannot be read (NotImplementedError): get it anew")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")  # zipfile's, when it writes one
+def test_member_is_there_twice(source: Path, dest: Path) -> None:
+    with zipfile.ZipFile(source, "a") as archive:
+        archive.writestr("train/dog.667.jpg", JPEG)
+    check_refused(source, dest, "train.zip/train/dog.667.jpg is there 2 times: get it anew")
+
+
+def test_names_that_lead_outside_do_nothing(tmp_path: Path, dest: Path) -> None:
+    evil = {
+        name: b"evil" for name in ("../evil.jpg", "train/../../evil.jpg", f"{tmp_path}/evil.jpg", "train\\..\\evil.jpg")
+    }
+    split_catsdogs.split(pack(tmp_path / "train.zip", evil | photos(KAGGLE)), dest)
+    assert tree(dest) == expected()
+    assert not [path for path in tmp_path.parent.rglob("*evil*")]
+
+
+def test_link_in_an_archive_is_no_picture(tmp_path: Path, dest: Path) -> None:
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(JPEG)
+    members = photos(KAGGLE)
+    del members["train/cat.666.jpg"]
+    link = zipfile.ZipInfo("train/cat.666.jpg")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(pack(tmp_path / "train.zip", members), "a") as archive:
+        archive.writestr(link, str(secret))
+    check_refused(tmp_path / "train.zip", dest, "train.zip/train/cat.666.jpg", "is no picture that can be decoded")
+
+
+# --- DEST ---
+
+
+def test_dest_exists(source: Path, dest: Path) -> None:
+    unpacked(dest, {"train/cats/old.jpg": b"old"})
+    check_refused(source, dest, f"--dest {dest} exists: replace it with --force")
+
+
+def test_force_replaces(source: Path, dest: Path) -> None:
+    unpacked(dest, {"train/cats/old.jpg": b"old"})
+    split_catsdogs.main(["--source", str(source), "--dest", str(dest), "--force"])
+    assert tree(dest) == expected()
+    assert [path.name for path in dest.parent.iterdir()] == ["small"]
+
+
+def test_force_makes_what_is_not_there(source: Path, dest: Path) -> None:
+    split_catsdogs.split(source, dest, force=True)
+    assert tree(dest) == expected()
+
+
+def test_force_spares_other_folders(source: Path, dest: Path) -> None:
+    unpacked(dest, {"train/cats/old.jpg": b"old", "thesis.txt": b"years of work"})
+    check_refused(source, dest, f"--force: {dest} holds thesis.txt, which is no part of a split", force=True)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_dest_is_a_file(force: bool, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    words = "cannot be used (Not a directory): name another folder" if force else "file exists"
+    check_refused(source, tmp_path / "file", words, force=force)
+    assert (tmp_path / "file").read_bytes() == b"kept"
+
+
+def test_dest_is_a_link(source: Path, dest: Path, tmp_path: Path) -> None:
+    unpacked(dest, {"train/cats/old.jpg": b"old"})
+    (tmp_path / "link").symlink_to(dest)
+    split_catsdogs.split(source, tmp_path / "link", force=True)
+    assert (tmp_path / "link").is_symlink()
+    assert tree(dest) == expected()
+
+
+def test_parent_of_dest_is_a_file(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    check_refused(source, tmp_path / "file" / "small", "small cannot be written (", "): name another folder")
+
+
+def test_name_of_dest_is_too_long(source: Path, tmp_path: Path) -> None:
+    check_refused_without_tree(
+        source, tmp_path / ("x" * 300), "cannot be used (File name too long): name another folder"
+    )
+
+
+def check_refused_without_tree(source: Path, dest: Path, words: str) -> None:
+    with pytest.raises(InputError) as error:
+        split_catsdogs.split(source, dest)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_disk_is_full(there: bool, source: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if there:
+        unpacked(dest, {"train/cats/old.jpg": b"old"})
+    fail_at(monkeypatch, "dog.1000.jpg", OSError(28, "No space left on device"))
+    check_refused(source, dest, f"--dest {dest} cannot be written (No space left on device)", force=there)
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> None:
+    write = Path.write_bytes
+
+    def write_or_fail(path: Path, data: bytes) -> int:
+        if path.name == name:
+            raise error
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_or_fail)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_interrupt_leaves_nothing(there: bool, source: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if there:
+        unpacked(dest, {"train/cats/old.jpg": b"old"})
+    fail_at(monkeypatch, "dog.1000.jpg", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        split_catsdogs.split(source, dest, force=there)
+    assert tree(dest.parent) == ({"small/train/cats/old.jpg": b"old"} if there else {})
+    assert [path.name for path in dest.parent.iterdir()] == (["small"] if there else [])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(13, "Permission denied")])
+@pytest.mark.parametrize("renames", [0, 1])
+def test_earlier_split_survives_a_failed_swap(
+    renames: int, error: BaseException, source: Path, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked(dest, {"train/cats/old.jpg": b"old"})
+    rename, calls = Path.rename, []
+
+    def rename_or_fail(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == renames + 1:
+            raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_or_fail)
+    with pytest.raises((KeyboardInterrupt, InputError)):
+        split_catsdogs.split(source, dest, force=True)
+    assert tree(dest.parent) == {"small/train/cats/old.jpg": b"old"}
+
+
+def test_dest_and_source_lie_in_each_other(source: Path, tmp_path: Path) -> None:
+    folder = unpacked(tmp_path / "photos", photos(FLAT))
+    before = tree(folder)
+    for origin, dest in ((folder, folder / "small"), (folder, folder / "a" / ".." / "b"), (source, source / "small")):
+        check_refused_without_tree(origin, dest, "lie one inside the other: name another --dest")
+    outer = tmp_path / "outer"
+    inside = pack(unpacked(outer, {"train/a": b""}) / "train" / "train.zip", photos(KAGGLE))
+    check_refused(inside, outer, "lie one inside the other: name another --dest", force=True)
+    assert tree(folder) == before
+
+
+# --- The command ---
+
+
+def test_command_reports_errors_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        split_catsdogs.main(["--source", str(tmp_path / "none.zip"), "--dest", str(tmp_path / "small")])
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_help_says_where_the_photos_are(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        split_catsdogs.main(["--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    for word in ("python -m tools.split_catsdogs --source train.zip --dest", "kaggle.com/c/dogs-vs-cats", "--download"):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--dest", "d"], "one of the arguments --source --download is required"),
+        (["--dest", "d", "--source", "s", "--download"], "not allowed with argument --source"),
+        (["--source", "s"], "the following arguments are required: --dest"),
+    ],
+)
+def test_wrong_flags(flags: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        split_catsdogs.main(flags)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+# --- The download ---
+
+
+class Served(NamedTuple):
+    """A server on this machine: what it sends, and how often it was asked."""
+
+    answer: dict[str, object]
+    requests: list[str]
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """Microsoft's server, but here: `answer` has the status, the bytes sent, and those that were announced."""
+    served = Served({"status": 200}, [])
+    stop = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.requests.append(self.path)
+            data = served.answer["data"]
+            self.send_response(served.answer["status"])
+            self.send_header("Content-Length", str(served.answer.get("length", len(data))))
+            self.end_headers()
+            self.wfile.write(data)
+            if "sent" in served.answer and len(served.requests) == 2:
+                served.answer["sent"].set()
+                stop.wait()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        serve(monkeypatch, f"http://127.0.0.1:{server.server_port}/pets/kagglecatsanddogs_5340.zip")
+        yield served
+        stop.set()
+        server.shutdown()
+        thread.join()
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(split_catsdogs, "URL", url)
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A complete archive of Microsoft's form, whose size and checksum are the ones that are looked for."""
+    data = pack(tmp_path / "pets.zip", photos(MICROSOFT)).read_bytes()
+    monkeypatch.setattr(split_catsdogs, "SIZE", len(data))
+    monkeypatch.setattr(split_catsdogs, "SHA256", hashlib.sha256(data).hexdigest())
+    return data
+
+
+def check_download_refused(
+    dest: Path, capsys: pytest.CaptureFixture, words: str, left: list[str] | None = None
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        split_catsdogs.main(["--download", "--dest", str(dest)])
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert words in err
+    assert [path.name for path in dest.parent.iterdir()] == (left or [])
+
+
+def test_known_archive_is_that_of_tensorflow_datasets() -> None:
+    from tensorflow_datasets.core.download.checksums import get_all_url_infos
+
+    known = get_all_url_infos()[split_catsdogs.URL]
+    assert (known.size, known.checksum) == (split_catsdogs.SIZE, split_catsdogs.SHA256)
+
+
+def test_download_is_kept_and_used_again(served: Served, archive: bytes, dest: Path) -> None:
+    served.answer["data"] = archive
+    split_catsdogs.main(["--download", "--dest", str(dest)])
+    assert tree(dest) == expected()
+    asked = len(served.requests)
+    split_catsdogs.main(["--download", "--dest", str(dest.with_name("again"))])
+    assert tree(dest.with_name("again")) == expected()
+    assert len(served.requests) == asked
+    assert sorted(path.name for path in dest.parent.iterdir()) == ["again", "kagglecatsanddogs_5340.zip", "small"]
+
+
+def test_nothing_is_downloaded_for_a_dest_that_exists(
+    served: Served, archive: bytes, dest: Path, capsys: pytest.CaptureFixture
+) -> None:
+    served.answer["data"] = archive
+    dest.mkdir(parents=True)
+    check_download_refused(dest, capsys, "exists: replace it with --force", ["small"])
+    assert served.requests == []
+
+
+def test_connection_breaks(served: Served, archive: bytes, dest: Path, capsys: pytest.CaptureFixture) -> None:
+    served.answer.update({"data": archive[:500], "length": len(archive)})
+    check_download_refused(dest, capsys, "cannot be downloaded (ChunkedEncodingError): try again later, or fetch it")
+
+
+def test_another_file_is_sent(served: Served, archive: bytes, dest: Path, capsys: pytest.CaptureFixture) -> None:
+    served.answer["data"] = archive[:-1] + b"?"
+    check_download_refused(dest, capsys, "sent something other than the known archive: try again later")
+
+
+@pytest.mark.parametrize(("status", "words"), [(404, "answers 404 Not Found: try"), (503, "answers 503 Service Unav")])
+def test_server_refuses(
+    status: int, words: str, served: Served, archive: bytes, dest: Path, capsys: pytest.CaptureFixture
+) -> None:
+    served.answer.update({"data": b"sorry", "status": status})
+    check_download_refused(dest, capsys, words)
+    assert len(served.requests) == 1  # not the ten tries of tensorflow-datasets
+
+
+def test_server_refuses_at_the_second_request(
+    served: Served, archive: bytes, dest: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.answer.update({"data": b"sorry", "status": 200})
+    end_headers = BaseHTTPRequestHandler.end_headers
+
+    def refuse_from_now(handler: BaseHTTPRequestHandler) -> None:
+        served.answer["status"] = 403
+        end_headers(handler)
+
+    monkeypatch.setattr(BaseHTTPRequestHandler, "end_headers", refuse_from_now)
+    check_download_refused(dest, capsys, "cannot be downloaded (DownloadError): try again later")
+
+
+def test_no_server(dest: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        port = server.server_port
+    serve(monkeypatch, f"http://127.0.0.1:{port}/kagglecatsanddogs_5340.zip")
+    check_download_refused(dest, capsys, "cannot be downloaded (ConnectionError): try again later, or fetch it")
+
+
+def test_kept_archive_is_damaged(served: Served, archive: bytes, dest: Path, capsys: pytest.CaptureFixture) -> None:
+    unpacked(dest.parent, {"kagglecatsanddogs_5340.zip": archive[:-1]})
+    words = "kagglecatsanddogs_5340.zip is not the known archive, or not all of it: delete it, and run again"
+    check_download_refused(dest, capsys, words, ["kagglecatsanddogs_5340.zip"])
+    assert served.requests == []
+
+
+def test_download_cannot_be_kept(served: Served, archive: bytes, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    served.answer["data"] = archive
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SystemExit):
+        split_catsdogs.main(["--download", "--dest", str(tmp_path / "file" / "small")])
+    assert "kagglecatsanddogs_5340.zip cannot be kept (" in capsys.readouterr().err
+
+
+def test_interrupt_ends_the_download(served: Served, archive: bytes, dest: Path) -> None:
+    # The rest of the archive never comes: only an end that does not wait for the download's thread is one.
+    sent = threading.Event()
+    served.answer.update({"data": archive[:500], "length": len(archive), "sent": sent})
+    flags = ["--download", "--dest", str(dest)]
+    code = f"from tools import split_catsdogs as module; module.URL = {split_catsdogs.URL!r}; module.main({flags})"
+    command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert sent.wait(60)
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=60)
+    finally:
+        command.kill()
+    assert (command.returncode, out, err.splitlines()[-1:]) == (130, "", ["interrupted"])
+    assert "Traceback" not in err
+    assert list(dest.parent.iterdir()) == []
+
+
+# --- The photos themselves ---
+
+
+@pytest.mark.skipif(DATA is None, reason="JAXCONV_DATA does not name a folder with dogs-vs-cats/train.zip")
+def test_real_photos(dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split_catsdogs, "SPLITS", ALL)
+    split_catsdogs.split(Path(str(DATA), "dogs-vs-cats", "train.zip"), dest)
+    counts = {folder: len(list((dest / folder).iterdir())) for folder in ("train/dogs", "validation/cats", "test/dogs")}
+    assert counts == {"train/dogs": 1000, "validation/cats": 500, "test/dogs": 500}
+    assert {path.name for path in (dest / "train/cats").iterdir()} == {f"cat.{n}.jpg" for n in range(1000)}
