@@ -10,6 +10,7 @@ import optax
 from flax.training import train_state
 from jaxtyping import Array, Float, Int, Key, UInt8, Bool
 
+from jaxconv.layers import summed_gradients
 from jaxconv.seeds import derive_seed
 
 Sums = dict[str, Array]
@@ -66,14 +67,15 @@ def train_step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, 
     weights and the dropout of this step as Keras does: loss, correct, count.
     """
 
-    def loss(params: Any) -> tuple[Array, Sums]:
-        key = jax.random.fold_in(state.dropout_key, state.step)
-        logits = state.apply_fn({"params": params}, scale(batch["image"]), train=True, rngs={"dropout": key})
-        losses, predictions = losses_and_predictions(logits, batch["label"])
-        sums = {"loss": losses.sum(), "correct": jnp.sum(predictions == batch["label"], dtype=jnp.float32)}
-        return losses.mean(), sums | {"count": jnp.float32(losses.size)}
+    def loss(params: Any, chunk: dict[str, Array], key: Key[Array, ""]) -> tuple[Array, Sums]:
+        logits = state.apply_fn({"params": params}, scale(chunk["image"]), train=True, rngs={"dropout": key})
+        losses, predictions = losses_and_predictions(logits, chunk["label"])
+        correct = jnp.sum(predictions == chunk["label"], dtype=jnp.float32)
+        return losses.sum(), {"loss": losses.sum(), "correct": correct, "count": jnp.float32(losses.size)}
 
-    gradients, sums = jax.grad(loss, has_aux=True)(state.params)
+    key = jax.random.fold_in(state.dropout_key, state.step)
+    gradients, sums = summed_gradients(loss, state.params, batch, key)
+    gradients = jax.tree.map(lambda gradient: gradient / sums["count"], gradients)
     return state.apply_gradients(grads=gradients), sums
 
 

@@ -1,0 +1,158 @@
+"""Convolution and pooling whose gradients are fast on a CPU, and gradients that keep to its caches.
+
+XLA's forward passes are at the machine's limit there; its backward passes are not: the gradient of max pooling
+(select-and-scatter) alone is a third of a training step. A GPU keeps XLA's own path. Both compute the same numbers.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+CHUNK = 4  # pictures whose activations fit the caches together
+
+
+@jax.custom_vjp
+def conv_valid(x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"]) -> Float[Array, "n h2 w2 o"]:
+    """Convolution with stride 1 and no padding."""
+    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=LAYOUT)
+
+
+def _conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return conv_valid(x, kernel), (x, kernel)
+
+
+def _conv_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """XLA drops the first of the two where nobody asks for it, as at the first layer."""
+    x, kernel = saved
+    full = [(size - 1, size - 1) for size in kernel.shape[:2]]
+    mirrored = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+    of_x = lax.conv_general_dilated(gradient, mirrored, (1, 1), full, dimension_numbers=LAYOUT)
+    return of_x, _kernel_gradient(x, gradient, kernel)
+
+
+def _kernel_gradient(x: Array, gradient: Array, kernel: Array) -> Array:
+    height, width, channels, features = kernel.shape
+
+    def by_xla(x: Array, gradient: Array) -> Array:
+        def convolve(kernel: Array) -> Array:
+            return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=LAYOUT)
+
+        return jax.linear_transpose(convolve, kernel)(gradient)[0]
+
+    def picture_by_picture(x: Array, gradient: Array) -> Array:
+        """One matrix product a picture, of its patches and the gradient: small enough for the cache."""
+        rows, cols = gradient.shape[1:3]
+
+        def add(total: Array, picture: tuple[Array, Array]) -> tuple[Array, None]:
+            pixels, gradient = picture
+            shifted = [pixels[i : i + rows, j : j + cols] for i in range(height) for j in range(width)]
+            patches = jnp.concatenate(shifted, -1).reshape(rows * cols, -1)
+            return total + patches.T @ gradient.reshape(rows * cols, features), None
+
+        total, _ = lax.scan(add, jnp.zeros((height * width * channels, features), x.dtype), (x, gradient))
+        return total.reshape(kernel.shape)
+
+    return lax.platform_dependent(x, gradient, cpu=picture_by_picture, default=by_xla)
+
+
+conv_valid.defvjp(_conv_forward, _conv_backward)
+
+
+def conv_general_dilated(
+    x: Array, kernel: Array, window_strides: Any, padding: Any, *, lhs_dilation: Any, rhs_dilation: Any, **options: Any
+) -> Array:
+    """`conv_valid` where it applies, else `lax.conv_general_dilated`: what `nn.Conv` takes under the same name."""
+    ones = (*window_strides, *lhs_dilation, *rhs_dilation, options.get("feature_group_count", 1))
+    if padding == "VALID" and all(one == 1 for one in ones):
+        return conv_valid(x, kernel)
+    dilations = {"lhs_dilation": lhs_dilation, "rhs_dilation": rhs_dilation}
+    return lax.conv_general_dilated(x, kernel, window_strides, padding, **dilations, **options)
+
+
+@jax.custom_vjp
+def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Maximum of each 2x2 window; an odd last row or column is dropped.
+
+    Where several pixels of a window share the maximum, each gets an equal part of the gradient.
+    """
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+def _pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+    pooled = max_pool(x)
+    return pooled, (x, pooled)
+
+
+def _pool_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+    """Compare each pixel with its window's maximum."""
+    x, pooled = saved
+    n, rows, cols, c = pooled.shape
+    windows = x[:, : 2 * rows, : 2 * cols].reshape(n, rows, 2, cols, 2, c)
+    is_max = windows == pooled[:, :, None, :, None, :]
+    ties = jnp.sum(is_max, (2, 4), keepdims=True, dtype=x.dtype)
+    spread = jnp.where(is_max, gradient[:, :, None, :, None, :] / ties, 0).reshape(n, 2 * rows, 2 * cols, c)
+    odd = [(0, 0), (0, x.shape[1] - 2 * rows), (0, x.shape[2] - 2 * cols), (0, 0)]
+    return (jnp.pad(spread, odd),)
+
+
+max_pool.defvjp(_pool_forward, _pool_backward)
+
+
+def Conv(features: int) -> nn.Conv:
+    """3x3, with Keras's padding and initial values."""
+    return nn.Conv(
+        features,
+        (3, 3),
+        padding="VALID",
+        kernel_init=nn.initializers.glorot_uniform(),
+        conv_general_dilated=conv_general_dilated,
+    )
+
+
+class MaxPool(nn.Module):
+    """`max_pool` as a layer, so that it has its row in the summary."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+        """Half the height and width."""
+        return max_pool(x)
+
+
+def summed_gradients(
+    loss: Callable[[Any, Any, Key[Array, ""]], tuple[Array, Any]], params: Any, batch: Any, key: Key[Array, ""]
+) -> tuple[Any, Any]:
+    """The gradient of a loss summed over the batch, and the other sums that `loss` returns.
+
+    `loss(params, chunk, key)` takes a few rows of the batch and returns (summed loss, sums). On a CPU the chunks
+    come one after the other, so that their activations stay in the cache; elsewhere all at once. Every chunk has its
+    own key, so that dropout is the same either way.
+    """
+    rows = len(jax.tree.leaves(batch)[0])
+    size = math.gcd(rows, CHUNK)
+    chunks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), batch)
+    keys = jax.random.split(key, rows // size)
+
+    def one_by_one(params: Any, chunks: Any, keys: Array) -> Any:
+        def add(totals: Any, chunk: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, totals, jax.grad(loss, has_aux=True)(params, *chunk)), None
+
+        first = jax.tree.map(lambda x: x[0], (chunks, keys))
+        shapes = jax.eval_shape(jax.grad(loss, has_aux=True), params, *first)
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        return lax.scan(add, zeros, (chunks, keys))[0]
+
+    def at_once(params: Any, chunks: Any, keys: Array) -> Any:
+        def summed(params: Any) -> tuple[Array, Any]:
+            totals = jax.vmap(loss, (None, 0, 0))(params, chunks, keys)
+            return jax.tree.map(lambda x: x.sum(0), totals)
+
+        return jax.grad(summed, has_aux=True)(params)
+
+    return lax.platform_dependent(params, chunks, keys, cpu=one_by_one, default=at_once)

@@ -1,0 +1,110 @@
+"""The fast formulations against XLA's plain ones, and the gradients in chunks against the gradient at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxconv import layers
+
+# (height, width, channels in, features) of every convolution of the two nets, and odd ones.
+SHAPES = [
+    (150, 150, 3, 32),
+    (74, 74, 32, 64),
+    (36, 36, 64, 128),
+    (17, 17, 128, 128),
+    (28, 28, 1, 32),
+    (13, 13, 32, 64),
+    (5, 5, 64, 64),
+    (9, 12, 5, 7),
+    (3, 3, 1, 1),
+]
+
+
+def plain_conv(x, kernel):
+    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layers.LAYOUT)
+
+
+def plain_pool(x):
+    # Not `lax.reduce_window` with a custom gradient: JAX's own differentiation of it.
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+def assert_close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * float(jnp.abs(expected).max()))
+
+
+def gradients(function, *arguments):
+    """The value, and the gradients for a random cotangent."""
+
+    def both(*arguments):
+        value, pullback = jax.vjp(function, *arguments)
+        return value, pullback(jax.random.normal(jax.random.key(9), value.shape))
+
+    return jax.jit(both)(*arguments)
+
+
+@pytest.mark.parametrize("height, width, channels, features", SHAPES)
+def test_conv_equals_xla(height, width, channels, features):
+    n = 2 if height > 70 else 3
+    x = jax.random.normal(jax.random.key(0), (n, height, width, channels))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, channels, features))
+    jax.tree.map(assert_close, gradients(layers.conv_valid, x, kernel), gradients(plain_conv, x, kernel))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 20, 32])
+@pytest.mark.parametrize("height, width", [(148, 148), (15, 15), (15, 8), (2, 2), (3, 2)])
+def test_pool_equals_xla(batch, height, width):
+    x = jax.random.normal(jax.random.key(0), (batch, height, width, 2))
+    jax.tree.map(assert_close, gradients(layers.max_pool, x), gradients(plain_pool, x))
+
+
+def test_pool_shares_the_gradient_of_a_tie():
+    x = jnp.array([[1.0, 1.0], [0.0, 1.0]]).reshape(1, 2, 2, 1)
+    gradient = jax.grad(lambda x: layers.max_pool(x).sum())(x)
+    np.testing.assert_allclose(gradient.reshape(2, 2), [[1 / 3, 1 / 3], [0, 1 / 3]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"padding": "SAME"}, {"strides": (2, 2)}, {"kernel_dilation": (2, 2)}])
+def test_other_convolutions_are_left_to_xla(options):
+    import flax.linen as nn
+
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
+    plain = nn.Conv(4, (3, 3), **({"padding": "VALID"} | options))
+    ours = nn.Conv(4, (3, 3), **({"padding": "VALID"} | options), conv_general_dilated=layers.conv_general_dilated)
+    params = plain.init(jax.random.key(1), x)
+    np.testing.assert_array_equal(ours.apply(params, x), plain.apply(params, x))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20, 32])
+def test_summed_gradients_equal_the_gradient_at_once(rows):
+    weights = jax.random.normal(jax.random.key(0), (5,))
+    batch = {"x": jax.random.normal(jax.random.key(1), (rows, 5))}
+
+    def loss(weights, chunk, key):
+        total = jnp.sum(jnp.tanh(chunk["x"] @ weights))
+        return total, {"count": jnp.float32(len(chunk["x"]))}
+
+    expected = jax.grad(lambda w: jnp.sum(jnp.tanh(batch["x"] @ w)))(weights)
+    actual, sums = jax.jit(lambda w, b: layers.summed_gradients(loss, w, b, jax.random.key(2)))(weights, batch)
+    assert_close(actual, expected)
+    assert sums["count"] == rows
+
+
+def test_chunks_draw_the_same_randomness_on_every_platform(monkeypatch):
+    """Dropout must not depend on whether the chunks come one after the other or at once."""
+    batch, weights = jnp.ones((8, 6)), jnp.ones((6,))
+
+    def loss(weights, chunk, key):
+        kept = jnp.where(jax.random.bernoulli(key, 0.5, chunk.shape), chunk, 0.0)
+        return jnp.sum(kept @ weights), kept.sum()
+
+    def run():
+        return jax.jit(lambda: layers.summed_gradients(loss, weights, batch, jax.random.key(3)))()
+
+    one_by_one = run()
+    monkeypatch.setattr(lax, "platform_dependent", lambda *arguments, cpu, default: default(*arguments))
+    at_once = run()
+    jax.tree.map(assert_close, one_by_one, at_once)
+    assert 0 < at_once[1] < batch.size
