@@ -32,10 +32,10 @@ IMAGE_SIZE = (150, 150)
 class Config:
     """One run: its variant, its pictures (a folder, or "demo" for drawn ones), and how it is trained."""
 
-    aug: bool = False
-    dropout: bool = False
-    data: str = DATA
-    fit: FitConfig = FitConfig(epochs=30, steps_per_epoch=100, batch_size=20, learning_rate=1e-4)
+    aug: bool
+    dropout: bool
+    data: str
+    fit: FitConfig
 
     @property
     def variant(self) -> str:
@@ -49,7 +49,7 @@ def book(aug: bool, dropout: bool) -> FitConfig:
     """The chapter's numbers: code 5-8 for the plain net, 5-14 for the others."""
     if aug or dropout:
         return FitConfig(epochs=100, steps_per_epoch=100, batch_size=32, learning_rate=1e-4)
-    return Config().fit
+    return FitConfig(epochs=30, steps_per_epoch=100, batch_size=20, learning_rate=1e-4)
 
 
 def net(config: Config) -> "nn.Module":
@@ -79,7 +79,9 @@ def read(data: str) -> "Splits":
         )
     splits = read_splits(data, IMAGE_SIZE)
     if len(splits.train.class_names) != 2:
-        raise InputError(f"--data {data} has the classes {', '.join(splits.train.class_names)}: this net tells two apart")
+        raise InputError(
+            f"--data {data} has the classes {', '.join(splits.train.class_names)}: this net tells two apart"
+        )
     return splits
 
 
@@ -131,7 +133,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = flags.parser(__doc__)
     parser.add_argument("--aug", action="store_true", help="random rotation, shift, shear, zoom and flip")
     parser.add_argument("--dropout", action="store_true", help="drop half of the features before the dense layers")
-    parser.add_argument("--data", default=DATA, help='folder of train, validation, test, or "demo" (default: %(default)s)')
+    parser.add_argument(
+        "--data", default=DATA, help='folder of train, validation, test, or "demo" (default: %(default)s)'
+    )
     parser.add_argument("--steps-per-epoch", type=int, help="steps an epoch (default: 100)")
     arguments = parser.parse_args(argv)
     fit_config = flags.fit_config(arguments, book(arguments.aug, arguments.dropout))

@@ -67,9 +67,7 @@ def affine_matrix(
     return np.column_stack([linear, offset])
 
 
-def draw_matrix(
-    height: int, width: int, ranges: AffineRanges, rng: np.random.Generator
-) -> Float64[np.ndarray, "2 3"]:
+def draw_matrix(height: int, width: int, ranges: AffineRanges, rng: np.random.Generator) -> Float64[np.ndarray, "2 3"]:
     """One random transform, flip included, as one matrix; the draws come in ImageDataGenerator's order."""
     matrix = affine_matrix(
         height,

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import grain
 import numpy as np
@@ -31,14 +30,14 @@ def training_batches(
     dataset = grain.MapDataset.source(source).shuffle(seed=derive_seed(seed, "order")).repeat()
     if augment is not None:
         dataset = dataset.random_map(augment, seed=derive_seed(seed, "augment"))
-    dataset = dataset.batch(batch_size, batch_fn=_collate)
+    dataset = dataset.batch(batch_size, drop_remainder=True, batch_fn=_collate)
     stream = iter(dataset.to_iter_dataset(_read_options(threads)))
     stream.set_state({"next_index": first_step})
     return stream
 
 
 def evaluation_batches(source: Source, batch_size: int, *, threads: int | None = None) -> Iterator[Batch]:
-    """Every record once, in order: batches as above plus "mask": bool[n], the last one padded so that all have n rows."""
+    """Every record once, in order: batches as above with a "mask": bool[n], the last one padded to n rows."""
 
     def pad(batch: Batch) -> Batch:
         missing = batch_size - len(batch["label"])

@@ -4,7 +4,6 @@ import math
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import jax
 import orbax.checkpoint as ocp
@@ -29,7 +28,7 @@ class Checkpoints:
         self._folder = Path(folder).absolute()
         self._template = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(

@@ -1,4 +1,4 @@
-"""The chapter's pictures: curves of accuracy and loss (code 5-10), and randomly transformed training pictures (5-12)."""
+"""The chapter's pictures: curves of accuracy and loss (code 5-10), and augmented training pictures (5-12)."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -42,6 +42,8 @@ def fit(
 
     with Checkpoints(workdir / "checkpoints", jax.eval_shape(new_state)) as checkpoints:
         done = checkpoints.latest_epoch
+        if done >= config.epochs:
+            print(f"all {config.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
         state = checkpoints.restore(done) if done else new_state()
         rows = metrics.truncate(workdir, done)
         first_step = done * config.steps_per_epoch
@@ -52,7 +54,12 @@ def fit(
             started = time.perf_counter()
             state, trained, speed = train_epoch(state, stream, config, epoch)
             validated = evaluate(state, splits.validation, config.batch_size)
-            row = {"epoch": epoch, "step": epoch * config.steps_per_epoch, "loss": trained["loss"], "acc": trained["acc"]}
+            row = {
+                "epoch": epoch,
+                "step": epoch * config.steps_per_epoch,
+                "loss": trained["loss"],
+                "acc": trained["acc"],
+            }
             row |= {"val_loss": validated["loss"], "val_acc": validated["acc"], "learning_rate": config.learning_rate}
             row |= {"seconds": round(time.perf_counter() - started, 3)} | speed
             rows.append(row)

@@ -4,10 +4,9 @@ import hashlib
 import io
 import operator
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import psutil
@@ -28,10 +27,11 @@ class Record(TypedDict):
     label: int
 
 
+@runtime_checkable
 class Source(Protocol):
     """What the batches are made from: records by position, and the names of their labels."""
 
-    class_names: Sequence[str]
+    class_names: list[str]
     fingerprint: str
 
     def __len__(self) -> int:
@@ -48,11 +48,17 @@ def decode(data: bytes, image_size: tuple[int, int], interpolation: str = "neare
     `nearest` is Keras's default filter. Raises whatever Pillow raises on a picture that it cannot decode.
     """
     with Image.open(io.BytesIO(data)) as picture:
-        if "transparency" in picture.info:
-            picture = picture.convert("RGBA")  # Pillow warns when a palette with transparency goes straight to RGB
-        rgb = picture.convert("RGB")
+        rgb = _to_rgb(picture)
     height, width = image_size
     return np.asarray(rgb.resize((width, height), FILTERS[interpolation]))
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16"):  # Pillow would clip all but the darkest to white
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+    if "transparency" in picture.info:  # Pillow warns when a palette with transparency goes straight to RGB
+        return picture.convert("RGBA").convert("RGB")
+    return picture.convert("RGB")
 
 
 class SplitDirectory:
@@ -140,7 +146,8 @@ def read_splits(root: str | os.PathLike[str], image_size: tuple[int, int] = (150
     Raises:
         InputError: as `SplitDirectory`, or the splits do not hold the same classes.
     """
-    splits = Splits(*(SplitDirectory(root, split, image_size) for split in SPLITS))
+    train, validation, test = (SplitDirectory(root, split, image_size) for split in SPLITS)
+    splits = Splits(train, validation, test)
     for name, split in zip(SPLITS, splits, strict=True):
         if split.class_names != splits.train.class_names:
             raise InputError(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax.training import train_state
-from jaxtyping import Array, Float, Int, Key, UInt8, Bool
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from jaxconv.layers import summed_gradients
 from jaxconv.seeds import derive_seed
@@ -19,6 +19,7 @@ Sums = dict[str, Array]
 class TrainState(train_state.TrainState):
     """Flax's state (step, params, optimizer state) and the key that every step's dropout key is folded from."""
 
+    params: Any
     dropout_key: Key[Array, ""]
 
 

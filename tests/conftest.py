@@ -1,12 +1,35 @@
 """Strict arithmetic, checked annotations, and tiny data for all tests."""
 
 import os
+import tempfile
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import numpy as np
+import pytest
 from jaxtyping import install_import_hook
+from PIL import Image
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Several tests compile the same step.
+jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="jaxconv-tests-"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 install_import_hook("jaxconv", "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """A tiny data set: train 6, validation 5, test 3 pictures, cats dark and dogs bright, of several sizes."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for split, count in {"train": 6, "validation": 5, "test": 3}.items():
+        for number in range(count):
+            kind = ("cat", "dog")[number % 2]
+            image = rng.integers(0, 128, (160 + number, 140, 3), dtype=np.uint8) + np.uint8(127 * (kind == "dog"))
+            path = root / split / f"{kind}s" / f"{kind}.{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return root

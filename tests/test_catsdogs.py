@@ -1,0 +1,117 @@
+"""The command, end to end on tiny pictures, and every message it can end with."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from experiments import catsdogs
+from jaxconv import demo
+
+SHORT = ["--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "4"]
+
+
+def fails(capsys, *arguments) -> str:
+    """The one line of a command that ends with exit code 2."""
+    with pytest.raises(SystemExit) as stop:
+        catsdogs.main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+def test_the_book_s_numbers():
+    plain, augmented = catsdogs.book(False, False), catsdogs.book(True, True)
+    assert (plain.batch_size, plain.steps_per_epoch, plain.epochs, plain.learning_rate) == (20, 100, 30, 1e-4)
+    assert (augmented.batch_size, augmented.steps_per_epoch, augmented.epochs) == (32, 100, 100)
+    assert catsdogs.book(True, False) == catsdogs.book(False, True) == augmented
+
+
+@pytest.mark.parametrize(
+    "aug, dropout, data, variant",
+    [
+        (False, False, "photos", "plain"),
+        (True, False, "photos", "aug"),
+        (False, True, "demo", "demo-dropout"),
+        (True, True, "demo", "demo-aug-dropout"),
+        (False, False, "demo", "demo-plain"),
+    ],
+)
+def test_variants_have_names(aug, dropout, data, variant):
+    assert catsdogs.Config(aug, dropout, data, catsdogs.book(aug, dropout)).variant == variant
+
+
+def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    command = ["--aug", "--dropout", "--data", str(photos), "--workdir", str(workdir), *SHORT]
+    catsdogs.main(command)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("epoch 1/2  loss ") and lines[1].startswith("epoch 2/2  loss ")
+    assert lines[2].startswith("last epoch: epoch 2  val_acc ")
+    assert lines[-1] == f"saved in {workdir}"
+    assert {path.name for path in (workdir / "figures").iterdir()} == {"accuracy.png", "loss.png", "augmented.png"}
+    config = json.loads((workdir / "config.json").read_text())
+    assert (config["variant"], config["batch_size"], config["parameters"]) == ("aug-dropout", 4, 3_453_121)
+    assert config["class_names"] == ["cats", "dogs"]
+    assert (config["data"]["kind"], config["data"]["counts"]) == ("photos", {"train": 6, "validation": 5, "test": 3})
+    assert "holds a run: continue it with --resume" in fails(capsys, *command)
+    assert "has seed=0, but now it is 1" in fails(capsys, *command, "--resume", "--seed", 1)
+    catsdogs.main([*command, "--resume"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "all 2 epochs are trained already: --epochs makes a run longer"
+    catsdogs.main([*command, "--resume", "--epochs", "3"])
+    assert capsys.readouterr().out.startswith("epoch 3/3  loss ")
+
+
+def test_demo_pictures_say_that_they_are_drawn(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "COUNTS", {"train": 3, "validation": 2, "test": 2})
+    monkeypatch.setattr(demo.write, "__defaults__", (demo.COUNTS,))
+    catsdogs.main(["--data", "demo", *SHORT])
+    assert "these are drawn pictures, kept in data/demo, not photos" in capsys.readouterr().out
+    config = json.loads((tmp_path / "runs/catsdogs-demo-plain-seed0/config.json").read_text())
+    assert (config["data"]["kind"], config["variant"]) == ("drawn", "demo-plain")
+
+
+def test_the_summary_needs_no_data(capsys):
+    catsdogs.main(["--summary", "--dropout"])
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["total", "3,453,121"]
+
+
+def test_missing_data_names_the_three_ways_on(capsys):
+    error = fails(capsys, "--data", "nowhere")
+    assert "--data nowhere does not exist" in error
+    for way in ("split_catsdogs --source train.zip --dest nowhere", "--download --dest nowhere", "--data demo"):
+        assert way in error
+
+
+def test_other_classes_than_two_are_refused(photos, tmp_path, capsys):
+    copy = shutil.copytree(photos, tmp_path / "three")
+    for split in copy.iterdir():
+        shutil.copytree(split / "cats", split / "wolves")
+    assert "has the classes cats, dogs, wolves: this net tells two apart" in fails(capsys, "--data", copy)
+
+
+def test_a_broken_picture_ends_the_command_before_it_leaves_anything(photos, tmp_path, capsys):
+    copy = shutil.copytree(photos, tmp_path / "copy")
+    (copy / "validation/dogs/dog.1.png").write_bytes(b"")
+    assert "dog.1.png is empty" in fails(capsys, "--data", copy, "--workdir", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flag, value", [("--epochs", 0), ("--batch-size", -2), ("--seed", -1), ("--learning-rate", 0)])
+def test_wrong_numbers_are_named(capsys, flag, value):
+    assert f"error: {flag} is " in fails(capsys, flag, value)
+
+
+def test_help_and_mistakes_need_no_jax():
+    """That is what makes them quick."""
+    code = "import sys, experiments.catsdogs; assert not {'jax', 'grain', 'numpy'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    shown = subprocess.run(
+        [sys.executable, "-m", "experiments.catsdogs", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "--aug" in shown and "python -m experiments.catsdogs --data demo" in shown

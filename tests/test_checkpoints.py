@@ -1,0 +1,56 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxconv.checkpoints import Checkpoints
+from jaxconv.train_step import TrainState
+
+
+def state_of(value: float) -> TrainState:
+    """A small state with all that a real one has, its weights at `value`."""
+    params = {"kernel": jnp.full((3, 2), value)}
+    state = TrainState.create(
+        apply_fn=None, params=params, tx=optax.rmsprop(0.1), dropout_key=jax.random.key(int(value))
+    )
+    return state.replace(step=jnp.int32(value))
+
+
+@pytest.mark.parametrize(
+    "val_losses, kept",
+    [
+        ([0.5, 0.9, 0.7], {1, 3}),  # the best and the latest
+        ([0.9, 0.5], {2}),
+        ([0.5, float("nan"), 0.9], {1, 3}),  # Orbax alone would take the NaN for the best
+    ],
+)
+def test_the_latest_and_the_best_stay(tmp_path, val_losses, kept):
+    with Checkpoints(tmp_path / "checkpoints", state_of(0)) as checkpoints:
+        assert (checkpoints.latest_epoch, checkpoints.best_epoch) == (0, 0)
+        for epoch, val_loss in enumerate(val_losses, 1):
+            checkpoints.save(epoch, state_of(epoch), val_loss)
+    assert {int(path.name) for path in (tmp_path / "checkpoints").iterdir()} == kept
+    with Checkpoints(tmp_path / "checkpoints", state_of(0)) as checkpoints:
+        assert checkpoints.latest_epoch == len(val_losses)
+        assert checkpoints.best_epoch == min(kept)
+
+
+def test_everything_of_a_state_comes_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved = state_of(7)
+    shapes = jax.eval_shape(lambda: state_of(0))
+    with Checkpoints("relative/checkpoints", shapes) as checkpoints:
+        checkpoints.save(1, saved, 0.5)
+        restored = checkpoints.restore(checkpoints.best_epoch)
+    as_data = lambda state: jax.tree.leaves(state.replace(dropout_key=jax.random.key_data(state.dropout_key)))  # noqa: E731
+    for one, other in zip(as_data(saved), as_data(restored), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert jax.random.uniform(restored.dropout_key) == jax.random.uniform(saved.dropout_key)
+
+
+def test_an_epoch_is_saved_once(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", state_of(0)) as checkpoints:
+        checkpoints.save(2, state_of(2), 0.5)
+        with pytest.raises(RuntimeError, match="epoch 1 is older than the newest checkpoint"):
+            checkpoints.save(1, state_of(1), 0.5)

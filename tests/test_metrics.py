@@ -1,0 +1,44 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxconv import metrics
+
+
+def test_uneven_batches_give_the_mean_over_pictures():
+    """Not the mean of the batches' means, which would be 0.75 and 2.5."""
+    batches = [
+        {"loss": jnp.float32(3.0), "correct": jnp.float32(3.0), "count": jnp.float32(3.0)},
+        {"loss": jnp.float32(4.0), "correct": jnp.float32(0.5), "count": jnp.float32(1.0)},
+    ]
+    assert metrics.mean(metrics.total(batches)) == {"loss": 7 / 4, "acc": 3.5 / 4}
+
+
+def test_totals_are_added_in_float64():
+    batches = [{"loss": np.float32(2**24)}, {"loss": np.float32(1)}, {"loss": np.float32(1)}]
+    assert metrics.total(batches)["loss"] == 2**24 + 2
+
+
+def test_matrices_are_added_too():
+    total = metrics.total([{"confusion": np.eye(2)}, {"confusion": np.ones((2, 2))}])
+    np.testing.assert_array_equal(total["confusion"], [[2, 1], [1, 2]])
+
+
+def test_lines_come_back_and_late_or_torn_ones_go(tmp_path):
+    assert metrics.read(tmp_path) == []
+    assert metrics.truncate(tmp_path, 0) == []
+    rows = [{"epoch": epoch, "loss": 1 / 3 / epoch} for epoch in (1, 2, 3)]
+    for row in rows:
+        metrics.append(tmp_path, row)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "lo')  # killed in the middle of a line
+    assert metrics.read(tmp_path) == rows
+    assert metrics.truncate(tmp_path, 2) == rows[:2]
+    metrics.append(tmp_path, rows[2])
+    assert metrics.read(tmp_path) == rows
+
+
+def test_pandas_reads_the_file(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed (extra: notebook)")
+    metrics.append(tmp_path, {"epoch": 1, "loss": 0.5})
+    assert pandas.read_json(tmp_path / "metrics.jsonl", lines=True)["loss"].tolist() == [0.5]

@@ -1,0 +1,155 @@
+import io
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxconv import records
+from jaxconv.errors import InputError
+from jaxconv.records import SplitDirectory, decode, read_splits
+
+
+def png(image: Image.Image, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def test_records_are_sorted_and_labelled(photos):
+    split = SplitDirectory(photos, "train", (40, 30))
+    assert split.class_names == ["cats", "dogs"]
+    assert [path.name for path in split.paths] == [f"cat.{n}.png" for n in (0, 2, 4)] + [
+        f"dog.{n}.png" for n in (1, 3, 5)
+    ]
+    assert len(split) == 6
+    assert [split[i]["label"] for i in range(6)] == [0, 0, 0, 1, 1, 1]
+    assert split[5]["image"].shape == (40, 30, 3)
+    assert split[5]["image"].dtype == np.uint8
+    with pytest.raises(IndexError):
+        split[6]
+
+
+def test_pixels_are_those_of_pillow_s_nearest_filter_and_bilinear_on_request(photos):
+    for interpolation, chosen in (("nearest", 0), ("bilinear", 2)):
+        split = SplitDirectory(photos, "train", (150, 150), interpolation=interpolation)
+        with Image.open(split.paths[3]) as picture:
+            expected = np.asarray(picture.resize((150, 150), chosen))
+        np.testing.assert_array_equal(split[3]["image"], expected)
+    with pytest.raises(ValueError, match="interpolation 'cubic' is none of nearest, bilinear"):
+        SplitDirectory(photos, "train", interpolation="cubic")
+
+
+def test_a_set_that_does_not_fit_the_memory_is_read_on_demand(photos, monkeypatch):
+    stored = SplitDirectory(photos, "train")
+    monkeypatch.setattr(records, "_fits_in_memory", lambda nbytes: False)
+    on_demand = SplitDirectory(photos, "train")
+    assert on_demand._store is None
+    assert stored.fingerprint == on_demand.fingerprint
+    for index in range(6):
+        np.testing.assert_array_equal(stored[index]["image"], on_demand[index]["image"])
+
+
+def test_half_of_the_free_memory_may_be_used(monkeypatch):
+    monkeypatch.setattr(records.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
+    assert records._fits_in_memory(500)
+    assert not records._fits_in_memory(501)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "RGBA", "LA", "I;16"])
+def test_every_mode_becomes_rgb(mode):
+    if mode == "I;16":
+        picture = Image.fromarray(np.full((20, 10), 40_000, np.uint16))
+        file = io.BytesIO(png(picture))
+    else:
+        picture = Image.new("RGB", (10, 20), (204, 204, 204)).convert(mode)
+        file = io.BytesIO()
+        picture.save(file, "TIFF" if mode == "CMYK" else "PNG")
+    image = decode(file.getvalue(), (20, 10))
+    assert image.shape == (20, 10, 3)
+    expected = {"1": None, "I;16": 40_000 // 256}.get(mode, 204)
+    if expected is not None:
+        assert np.abs(image.astype(int) - expected).max() <= 1
+
+
+def test_a_palette_with_transparency_keeps_its_colours():
+    picture = Image.new("P", (4, 4), 1)
+    picture.putpalette([0, 0, 0, 10, 20, 30])
+    image = decode(png(picture, transparency=b"\x00\x80"), (4, 4))
+    assert (image == [10, 20, 30]).all()
+
+
+def test_the_exif_orientation_is_ignored_as_keras_does(tmp_path):
+    picture = Image.new("RGB", (20, 10))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    picture.save(file, "JPEG", exif=exif)
+    assert decode(file.getvalue(), (10, 20)).shape == (10, 20, 3)
+
+
+@pytest.fixture
+def copy(photos, tmp_path) -> Path:
+    return Path(shutil.copytree(photos, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "broken.jpg is empty: replace it"),
+        (b"not a picture", "broken.jpg is not a picture that can be decoded"),
+        (png(Image.effect_noise((50, 50), 50))[:900], "broken.jpg is not a picture that can be decoded"),
+    ],
+)
+def test_a_file_that_is_no_picture_is_named(copy, content, message):
+    (copy / "train/cats/broken.jpg").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        SplitDirectory(copy, "train")
+
+
+def test_missing_splits_and_classes_are_named(copy):
+    with pytest.raises(InputError, match="nowhere/train does not exist: a data set has the folders train, validation"):
+        SplitDirectory("nowhere", "train")
+    (copy / "train/wolves").mkdir()
+    with pytest.raises(InputError, match="wolves holds no pictures"):
+        SplitDirectory(copy, "train")
+    for name in ("wolves", "dogs"):
+        shutil.rmtree(copy / "train" / name)
+    with pytest.raises(InputError, match="train has 1 class folders"):
+        SplitDirectory(copy, "train")
+
+
+def test_splits_must_hold_the_same_classes(copy):
+    assert [len(split) for split in read_splits(copy)] == [6, 5, 3]
+    (copy / "test/dogs").rename(copy / "test/wolves")
+    with pytest.raises(InputError, match="test holds the classes cats, wolves, but train holds cats, dogs"):
+        read_splits(copy)
+
+
+def test_hidden_files_are_passed_over_and_the_fingerprint_covers_names_and_bytes(copy, photos):
+    fingerprint = SplitDirectory(photos, "train").fingerprint
+    (copy / "train/cats/.DS_Store").write_bytes(b"x")
+    assert SplitDirectory(copy, "train").fingerprint == fingerprint
+    (copy / "train/cats/cat.0.png").rename(copy / "train/cats/cat.00.png")
+    renamed = SplitDirectory(copy, "train").fingerprint
+    shutil.copy(copy / "train/cats/cat.2.png", copy / "train/cats/cat.00.png")
+    assert len({fingerprint, renamed, SplitDirectory(copy, "train").fingerprint}) == 3
+
+
+@pytest.mark.skipif("JAXCONV_DATA" not in os.environ, reason="JAXCONV_DATA does not point at the real photos")
+def test_photos_as_users_have_them(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(Path(os.environ["JAXCONV_DATA"], "dogs-vs-cats", "originals-sample.zip")) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".jpg")]
+        for name in names:
+            target = tmp_path / "train" / f"{Path(name).name[:3]}s" / Path(name).name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(name))
+    split = SplitDirectory(tmp_path, "train")
+    assert len(split) == 200
+    with Image.open(split.paths[0]) as picture:
+        expected = np.asarray(picture.convert("RGB").resize((150, 150), Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(split[0]["image"], expected)

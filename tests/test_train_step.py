@@ -1,0 +1,154 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxconv.models import CatsDogsConvNet
+from jaxconv.train_step import create_state, eval_step, losses_and_predictions, rmsprop, scale, train_step
+
+SHAPE = (46, 46, 3)
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def random_batch(n: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.integers(0, 256, (n, *SHAPE), dtype=np.uint8),
+        "label": rng.integers(0, 2, n).astype(np.int32),
+    }
+
+
+def new_state(dropout: float = 0.0, seed: int = 0, learning_rate: float = 1e-4):
+    return create_state(CatsDogsConvNet(dropout=dropout), SHAPE, rmsprop(learning_rate), seed)
+
+
+def test_rmsprop_is_the_book_s_formula():
+    """Three steps by hand, gradients tiny enough that the place of epsilon shows."""
+    lr, rho, eps = 1e-3, 0.9, 1e-7
+    optimizer, weight = rmsprop(lr), jnp.float32(1.0)
+    state = optimizer.init(weight)
+    w, v = 1.0, 0.0
+    for g in (1e-6, -3e-6, 2e-6):
+        update, state = optimizer.update(jnp.float32(g), state, weight)
+        weight = optax.apply_updates(weight, update)
+        v = rho * v + (1 - rho) * g**2
+        w -= lr * g / (np.sqrt(v) + eps)
+    assert abs(float(weight) - w) < 2e-7
+    inside = 1.0 - lr * 1e-6 / np.sqrt(0.1e-12 + eps)
+    assert abs(w - inside) > 1e-4
+
+
+def test_sigmoid_loss_and_prediction_by_hand():
+    losses, predictions = losses_and_predictions(jnp.array([[2.0], [-1.0], [0.0]]), jnp.array([1, 1, 0]))
+    np.testing.assert_allclose(losses, [np.log(1 + np.exp(-2)), np.log(1 + np.e), np.log(2)], rtol=1e-6)
+    assert predictions.tolist() == [1, 0, 0]  # a logit of exactly 0 is no dog, as Keras rounds 0.5 down
+
+
+def test_softmax_loss_and_prediction_by_hand():
+    losses, predictions = losses_and_predictions(jnp.array([[0.0, 0.0, 3.0], [0.0, 0.0, 0.0]]), jnp.array([2, 1]))
+    np.testing.assert_allclose(losses, [np.log(1 + 2 * np.exp(-3)), np.log(3)], rtol=1e-6)
+    assert predictions.tolist() == [2, 0]
+
+
+def test_labels_of_another_shape_are_an_error_not_a_broadcast():
+    with pytest.raises(Exception, match=r"labels|shape"):
+        losses_and_predictions(jnp.zeros((4, 1)), jnp.zeros((4, 1), jnp.int32))
+
+
+def test_pictures_are_scaled_in_one_place():
+    np.testing.assert_array_equal(scale(jnp.array([0, 255], jnp.uint8).reshape(1, 1, 2, 1)).ravel(), [0.0, 1.0])
+
+
+def test_a_step_equals_the_plain_formulation():
+    """Value, gradient and update of JAX's own differentiation, at once, of a loss written without this package."""
+    state, batch = new_state(), random_batch(6)
+    params = jax.tree.map(np.asarray, state.params)
+
+    def plain(params):
+        x = batch["image"].astype(np.float32) / 255
+        for layer in range(4):
+            p = params[f"Conv_{layer}"]
+            x = jax.lax.conv_general_dilated(x, p["kernel"], (1, 1), "VALID", dimension_numbers=LAYOUT)
+            x = jax.nn.relu(x + p["bias"][None, None, None])
+            x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        x = x.reshape(len(x), -1)
+        x = jax.nn.relu(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None])
+        logit = (x @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"][None])[:, 0]
+        sign = 1.0 - 2.0 * batch["label"].astype(np.float32)
+        return jnp.logaddexp(0.0, sign * logit).mean()
+
+    loss, gradients = jax.jit(jax.value_and_grad(plain))(params)
+    after, sums = train_step(state, batch)
+    np.testing.assert_allclose(float(sums["loss"]) / 6, float(loss), rtol=1e-5)
+    velocity = jax.tree.map(lambda g: 0.1 * g**2, gradients)
+    expected = jax.tree.map(lambda p, g, v: p - 1e-4 * g / (np.sqrt(v) + 1e-7), params, gradients, velocity)
+    # A first step of RMSprop is about the sign of the gradient: compare where that is sure.
+    sure = jax.tree.map(lambda g: np.abs(g) > 1e-5 * np.abs(g).max(), gradients)
+    jax.tree.map(
+        lambda a, e, s: np.testing.assert_allclose(np.asarray(a)[s], np.asarray(e)[s], atol=3e-6),
+        after.params,
+        expected,
+        sure,
+    )
+
+
+def test_the_loss_falls_on_one_batch_and_nothing_is_compiled_again():
+    state, batch = new_state(), random_batch(8)
+    before = train_step._cache_size()
+    losses = []
+    for _ in range(25):
+        state, sums = train_step(state, batch)
+        losses.append(float(sums["loss"]) / float(sums["count"]))
+    assert losses[-1] < 0.9 * losses[0]
+    assert train_step._cache_size() == before + 1
+    assert int(state.step) == 25
+
+
+def test_the_old_state_s_memory_is_given_to_the_new():
+    state = new_state()
+    old = state.params["Dense_0"]["kernel"]
+    train_step(state, random_batch(8))
+    assert old.is_deleted()
+
+
+def test_dropout_depends_on_seed_and_step_alone():
+    batch = random_batch(8)
+
+    def losses(seed):
+        state, found = new_state(dropout=0.5, seed=seed, learning_rate=1e-12), []  # weights stay, so masks show
+        for _ in range(3):
+            state, sums = train_step(state, batch)
+            found.append(float(sums["loss"]))
+        return found
+
+    first = losses(0)
+    assert len(set(first)) == 3
+    assert losses(0) == first
+
+
+def test_seeds_make_other_weights():
+    kernels = [new_state(seed=seed).params["Conv_0"]["kernel"] for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert (kernels[0] != kernels[2]).all()
+
+
+def test_evaluation_counts_each_masked_row_once_without_dropout():
+    state, batch = new_state(dropout=0.5), random_batch(7)
+    before = eval_step._cache_size()
+    whole = eval_step(state, batch | {"mask": np.ones(7, bool)})
+    parts = [eval_step(state, batch | {"mask": np.arange(7) % 2 == part}) for part in (0, 1)]
+    for name, total in whole.items():
+        np.testing.assert_allclose(parts[0][name] + parts[1][name], total, rtol=1e-5)
+    assert float(whole["count"]) == 7
+    assert eval_step._cache_size() == before + 1
+
+
+def test_the_confusion_matrix_has_labels_as_rows():
+    state = new_state()
+    bias = state.params["Dense_1"] | {"bias": jnp.array([1e3])}  # always the second class
+    state = state.replace(params=state.params | {"Dense_1": bias})
+    batch = random_batch(8) | {"label": np.array([0, 0, 0, 1, 1, 1, 1, 1], np.int32), "mask": np.ones(8, bool)}
+    sums = eval_step(state, batch)
+    assert sums["confusion"].tolist() == [[0, 3], [0, 5]]
+    assert float(sums["correct"]) == 5
