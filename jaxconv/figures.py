@@ -38,7 +38,7 @@ def write_augmented(
     from matplotlib.figure import Figure
 
     rng = np.random.default_rng(0)
-    records = [source[index] for index in np.linspace(0, len(source) - 1, 4).astype(int)]
+    records = [source[index] for index in np.linspace(0, len(source) - 1, 4).astype(int).tolist()]
     figure = Figure(figsize=(1.6 * (1 + versions), 1.65 * len(records) + 0.6), layout="constrained")
     grid = figure.subplots(len(records), 1 + versions)
     for row, record in zip(grid, records, strict=True):

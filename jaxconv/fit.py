@@ -36,9 +36,10 @@ def fit(
     between any two loses no more than that epoch: on resume, lines of epochs that were never saved are dropped and
     the epochs trained again, to the same bits.
     """
+    optimizer = rmsprop(config.learning_rate)  # once: a state with another is another program to compile
 
     def new_state() -> TrainState:
-        return create_state(model, splits.train[0]["image"].shape, rmsprop(config.learning_rate), config.seed)
+        return create_state(model, splits.train[0]["image"].shape, optimizer, config.seed)
 
     with Checkpoints(workdir / "checkpoints", jax.eval_shape(new_state)) as checkpoints:
         done = checkpoints.latest_epoch

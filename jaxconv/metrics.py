@@ -16,7 +16,7 @@ FILE = "metrics.jsonl"
 def total(sums: Iterable[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
     """The sums of many batches added up in float64 on the host: one transfer for all of them."""
     batches = jax.device_get(list(sums))
-    return {name: np.sum([np.asarray(batch[name], np.float64) for batch in batches], axis=0) for name in batches[0]}
+    return {name: np.asarray(sum(np.float64(batch[name]) for batch in batches)) for name in batches[0]}
 
 
 def mean(totals: Mapping[str, np.ndarray]) -> Row:

@@ -17,10 +17,14 @@ Sums = dict[str, Array]
 
 
 class TrainState(train_state.TrainState):
-    """Flax's state (step, params, optimizer state) and the key that every step's dropout key is folded from."""
+    """Flax's state (step, params, optimizer state) and the key that every step's dropout key is folded from.
 
+    Fields are `Any` because JAX also builds this class with shapes, shardings and other stand-ins for arrays.
+    """
+
+    step: Any
     params: Any
-    dropout_key: Key[Array, ""]
+    dropout_key: Any
 
 
 def rmsprop(learning_rate: float) -> optax.GradientTransformation:
@@ -42,7 +46,8 @@ def create_state(
         )
         return state.replace(step=jnp.zeros((), jnp.int32))
 
-    return jax.jit(create)()
+    # Committed to its device, as a restored state is: to `jit` the two would else be different programs.
+    return jax.device_put(jax.jit(create)(), jax.devices()[0])
 
 
 def scale(images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:

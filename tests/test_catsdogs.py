@@ -1,5 +1,6 @@
 """The command, end to end on tiny pictures, and every message it can end with."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -68,8 +69,8 @@ def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
 
 def test_demo_pictures_say_that_they_are_drawn(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "COUNTS", {"train": 3, "validation": 2, "test": 2})
-    monkeypatch.setattr(demo.write, "__defaults__", (demo.COUNTS,))
+    few = functools.partial(demo.write, counts={"train": 3, "validation": 2, "test": 2})
+    monkeypatch.setattr(demo, "write", few)
     catsdogs.main(["--data", "demo", *SHORT])
     assert "these are drawn pictures, kept in data/demo, not photos" in capsys.readouterr().out
     config = json.loads((tmp_path / "runs/catsdogs-demo-plain-seed0/config.json").read_text())

@@ -12,7 +12,7 @@ def state_of(value: float) -> TrainState:
     """A small state with all that a real one has, its weights at `value`."""
     params = {"kernel": jnp.full((3, 2), value)}
     state = TrainState.create(
-        apply_fn=None, params=params, tx=optax.rmsprop(0.1), dropout_key=jax.random.key(int(value))
+        apply_fn=print, params=params, tx=optax.rmsprop(0.1), dropout_key=jax.random.key(int(value))
     )
     return state.replace(step=jnp.int32(value))
 

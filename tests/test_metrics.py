@@ -15,12 +15,12 @@ def test_uneven_batches_give_the_mean_over_pictures():
 
 
 def test_totals_are_added_in_float64():
-    batches = [{"loss": np.float32(2**24)}, {"loss": np.float32(1)}, {"loss": np.float32(1)}]
+    batches = [{"loss": jnp.float32(2**24)}, {"loss": jnp.float32(1)}, {"loss": jnp.float32(1)}]
     assert metrics.total(batches)["loss"] == 2**24 + 2
 
 
 def test_matrices_are_added_too():
-    total = metrics.total([{"confusion": np.eye(2)}, {"confusion": np.ones((2, 2))}])
+    total = metrics.total([{"confusion": jnp.eye(2)}, {"confusion": jnp.ones((2, 2))}])
     np.testing.assert_array_equal(total["confusion"], [[2, 1], [1, 2]])
 
 
