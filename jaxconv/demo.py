@@ -225,7 +225,7 @@ def _write_all(folder: Path, counts: Mapping[str, int]) -> None:
     for name, key in tqdm(pictures.items(), "drawing cats and dogs", disable=None, delay=1, leave=False):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw(key[1], np.random.default_rng(key))).save(folder / name, quality=90)
-    (folder / NOTE).write_text(_note(counts))
+    (folder / NOTE).write_bytes(_note(counts))
 
 
 def _pictures(counts: Mapping[str, int]) -> dict[str, tuple[int, int, int]]:
@@ -240,7 +240,7 @@ def _pictures(counts: Mapping[str, int]) -> dict[str, tuple[int, int, int]]:
 
 def _check(folder: Path, counts: Mapping[str, int]) -> None:
     note = folder / NOTE
-    if not note.is_file() or note.read_text() != _note(counts):
+    if not note.is_file() or note.read_bytes() != _note(counts):
         raise InputError(
             f"{folder}: is there already and does not hold these drawn pictures; remove it or name another"
         )
@@ -249,6 +249,6 @@ def _check(folder: Path, counts: Mapping[str, int]) -> None:
         raise InputError(f"{folder}: {missing[0]} is missing; remove the folder, and it is drawn again")
 
 
-def _note(counts: Mapping[str, int]) -> str:
+def _note(counts: Mapping[str, int]) -> bytes:
     listed = ", ".join(f"{split} {count}" for split, count in counts.items())
-    return f"Cats and dogs drawn by jaxconv.demo, first edition. Pictures of each: {listed}.\n"
+    return f"Cats and dogs drawn by jaxconv.demo, first edition. Pictures of each: {listed}.\n".encode()

@@ -80,7 +80,7 @@ def conv_general_dilated(
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     """Maximum of each 2x2 window; an odd last row or column is dropped.
 
-    Where several pixels of a window share the maximum, each gets an equal part of the gradient.
+    Where several pixels of a window share the maximum, the first of them gets the gradient, as in XLA and Keras.
     """
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
@@ -91,13 +91,15 @@ def _pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
 
 
 def _pool_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    """Compare each pixel with its window's maximum."""
+    """The gradient goes to the first pixel of a window, row by row, that equals its maximum."""
     x, pooled = saved
     n, rows, cols, c = pooled.shape
     windows = x[:, : 2 * rows, : 2 * cols].reshape(n, rows, 2, cols, 2, c)
-    is_max = windows == pooled[:, :, None, :, None, :]
-    ties = jnp.sum(is_max, (2, 4), keepdims=True, dtype=x.dtype)
-    spread = jnp.where(is_max, gradient[:, :, None, :, None, :] / ties, 0).reshape(n, 2 * rows, 2 * cols, c)
+    left, right = (windows[..., side, :] == pooled[:, :, None] for side in (0, 1))
+    above = (left | right)[:, :, :1]  # the upper row of the window holds it
+    free = jnp.concatenate([jnp.ones_like(above), ~above], 2)
+    first = jnp.stack([left & free, right & ~left & free], 4)
+    spread = jnp.where(first, gradient[:, :, None, :, None, :], 0).reshape(n, 2 * rows, 2 * cols, c)
     odd = [(0, 0), (0, x.shape[1] - 2 * rows), (0, x.shape[2] - 2 * cols), (0, 0)]
     return (jnp.pad(spread, odd),)
 

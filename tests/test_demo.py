@@ -102,10 +102,10 @@ def test_the_usual_counts() -> None:
 def test_another_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
-    (photos / "README.txt").write_text("holidays")
+    (photos / "README.txt").write_bytes(b"\xffholidays")
     with pytest.raises(InputError, match=r"photos: .*does not hold these drawn pictures; remove it or name another"):
         demo.write(photos, FEW)
-    assert contents(photos) == {"README.txt": b"holidays"}
+    assert contents(photos) == {"README.txt": b"\xffholidays"}
 
 
 def test_a_file_of_that_name_is_refused(tmp_path: Path) -> None:
