@@ -18,51 +18,49 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 CHUNK = 4  # pictures whose activations fit the caches together
 
 
-@jax.custom_vjp
-def conv_valid(x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"]) -> Float[Array, "n h2 w2 o"]:
-    """Convolution with stride 1 and no padding."""
+def _convolve(x: Array, kernel: Array) -> Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=LAYOUT)
 
 
-def _conv_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return conv_valid(x, kernel), (x, kernel)
+def _convolve_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _convolve(x, kernel), (x, kernel)
 
 
-def _conv_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     """XLA drops the first of the two where nobody asks for it, as at the first layer."""
     x, kernel = saved
     full = [(size - 1, size - 1) for size in kernel.shape[:2]]
     mirrored = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
     of_x = lax.conv_general_dilated(gradient, mirrored, (1, 1), full, dimension_numbers=LAYOUT)
-    return of_x, _kernel_gradient(x, gradient, kernel)
+    return of_x, _kernel_gradient(x, gradient, kernel.shape)
 
 
-def _kernel_gradient(x: Array, gradient: Array, kernel: Array) -> Array:
-    height, width, channels, features = kernel.shape
+def _kernel_gradient(x: Array, gradient: Array, shape: tuple[int, ...]) -> Array:
+    """A scan over the pictures: the product of one picture's patches and its gradient is small enough for the cache."""
+    height, width, channels, features = shape
+    rows, cols = gradient.shape[1:3]
 
-    def by_xla(x: Array, gradient: Array) -> Array:
-        def convolve(kernel: Array) -> Array:
-            return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=LAYOUT)
+    def add(total: Array, picture: tuple[Array, Array]) -> tuple[Array, None]:
+        pixels, gradient = picture
+        shifted = [pixels[i : i + rows, j : j + cols] for i in range(height) for j in range(width)]
+        patches = jnp.concatenate(shifted, -1).reshape(rows * cols, -1)
+        return total + patches.T @ gradient.reshape(rows * cols, features), None
 
-        return jax.linear_transpose(convolve, kernel)(gradient)[0]
-
-    def picture_by_picture(x: Array, gradient: Array) -> Array:
-        """One matrix product a picture, of its patches and the gradient: small enough for the cache."""
-        rows, cols = gradient.shape[1:3]
-
-        def add(total: Array, picture: tuple[Array, Array]) -> tuple[Array, None]:
-            pixels, gradient = picture
-            shifted = [pixels[i : i + rows, j : j + cols] for i in range(height) for j in range(width)]
-            patches = jnp.concatenate(shifted, -1).reshape(rows * cols, -1)
-            return total + patches.T @ gradient.reshape(rows * cols, features), None
-
-        total, _ = lax.scan(add, jnp.zeros((height * width * channels, features), x.dtype), (x, gradient))
-        return total.reshape(kernel.shape)
-
-    return lax.platform_dependent(x, gradient, cpu=picture_by_picture, default=by_xla)
+    total, _ = lax.scan(add, jnp.zeros((height * width * channels, features), x.dtype), (x, gradient))
+    return total.reshape(shape)
 
 
-conv_valid.defvjp(_conv_forward, _conv_backward)
+_cpu_convolve = jax.custom_vjp(_convolve)
+_cpu_convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def conv_valid(x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"]) -> Float[Array, "n h2 w2 o"]:
+    """Convolution with stride 1 and no padding.
+
+    The platform is chosen outside of the custom gradient: under `vmap` that would compute a kernel gradient a chunk
+    (a grouped convolution, slow on a GPU), where XLA's own path folds the chunks into one batch.
+    """
+    return lax.platform_dependent(x, kernel, cpu=_cpu_convolve, default=_convolve)
 
 
 def conv_general_dilated(
@@ -76,35 +74,41 @@ def conv_general_dilated(
     return lax.conv_general_dilated(x, kernel, window_strides, padding, **dilations, **options)
 
 
-@jax.custom_vjp
-def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
-    """Maximum of each 2x2 window; an odd last row or column is dropped.
-
-    Where several pixels of a window share the maximum, the first of them gets the gradient, as in XLA and Keras.
-    """
+def _pool(x: Array) -> Array:
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
 def _pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
-    pooled = max_pool(x)
+    pooled = _pool(x)
     return pooled, (x, pooled)
 
 
 def _pool_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    """The gradient goes to the first pixel of a window, row by row, that equals its maximum."""
+    """Compare the four pixels of each window with its maximum; the first that equals it takes the gradient."""
     x, pooled = saved
     n, rows, cols, c = pooled.shape
     windows = x[:, : 2 * rows, : 2 * cols].reshape(n, rows, 2, cols, 2, c)
-    left, right = (windows[..., side, :] == pooled[:, :, None] for side in (0, 1))
-    above = (left | right)[:, :, :1]  # the upper row of the window holds it
-    free = jnp.concatenate([jnp.ones_like(above), ~above], 2)
-    first = jnp.stack([left & free, right & ~left & free], 4)
-    spread = jnp.where(first, gradient[:, :, None, :, None, :], 0).reshape(n, 2 * rows, 2 * cols, c)
+    parts, taken = [], jnp.zeros(pooled.shape, bool)
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        is_max = windows[:, :, i, :, j] == pooled
+        parts.append(jnp.where(is_max & ~taken, gradient, 0))
+        taken |= is_max
+    pairs = [jnp.stack(parts[:2], 3), jnp.stack(parts[2:], 3)]
+    spread = jnp.stack(pairs, 2).reshape(n, 2 * rows, 2 * cols, c)
     odd = [(0, 0), (0, x.shape[1] - 2 * rows), (0, x.shape[2] - 2 * cols), (0, 0)]
     return (jnp.pad(spread, odd),)
 
 
-max_pool.defvjp(_pool_forward, _pool_backward)
+_cpu_pool = jax.custom_vjp(_pool)
+_cpu_pool.defvjp(_pool_forward, _pool_backward)
+
+
+def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Maximum of each 2x2 window; an odd last row or column is dropped.
+
+    Where several pixels of a window share the maximum, the first has the whole gradient, as in XLA and Keras.
+    """
+    return lax.platform_dependent(x, cpu=_cpu_pool, default=_pool)
 
 
 def Conv(features: int) -> nn.Conv:

@@ -110,3 +110,16 @@ def test_chunks_draw_the_same_randomness_on_every_platform(monkeypatch):
     at_once = run()
     jax.tree.map(assert_close, one_by_one, at_once)
     assert 0 < at_once[1] < batch.size
+
+
+def test_on_a_gpu_the_kernel_gradient_is_one_ordinary_convolution():
+    """Chunks under `vmap` must be folded into the batch there, not become the groups of a grouped convolution."""
+    x, kernel = jnp.zeros((4, 2, 8, 8, 3)), jnp.zeros((3, 3, 3, 5))
+
+    def total(kernel):
+        return jnp.sum(jax.vmap(lambda x: layers.max_pool(layers.conv_valid(x, kernel)))(x))
+
+    lowered = jax.jit(jax.grad(total)).trace(kernel).lower(lowering_platforms=("cuda",)).as_text()
+    assert "select_and_scatter" in lowered
+    assert "feature_group_count = 1" in lowered
+    assert "feature_group_count = 4" not in lowered

@@ -9,6 +9,7 @@ results alone, and of large arrays a sample.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def sample(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([part[rng.permutation(part.size)[:SAMPLE]] for part in parts])
 
 
-def by_keras() -> dict[str, np.ndarray]:
+def by_keras() -> dict[str, Any]:
     """Logits, loss and gradients before the first step; the loss of each step; the weights after the last."""
     import jax
     import keras
