@@ -46,7 +46,8 @@ def write_augmented(
         for axes, picture, name in zip(row, pictures, ["original", *["augmented"] * versions], strict=True):
             axes.imshow(picture["image"])
             axes.set_axis_off()
-            axes.set_title(name if row is grid[0] else "", fontsize=10)
+            if record is records[0]:
+                axes.set_title(name, fontsize=10)
     figure.suptitle(title, fontsize=11)
     _save(figure, Path(path))
 
