@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxconv.errors import one_line_errors
 
-SIDE, BATCH, STEPS, SAMPLE = 62, 8, 20, 200
+SIDE, BATCH, STEPS, SAMPLE = 62, 2, 20, 200
 LEARNING_RATE = 1e-5  # small enough that rounding does not decide a pixel of a pool within the twenty steps
 SHAPES = [(3, 3, 3, 32), (3, 3, 32, 64), (3, 3, 64, 128), (3, 3, 128, 128), (512, 512), (512, 1)]
 
@@ -31,7 +31,7 @@ def initial_weights() -> list[np.ndarray]:
 
 
 def batches() -> list[tuple[np.ndarray, np.ndarray]]:
-    """A batch a step: uint8[8, 62, 62, 3] and int32[8]; noise, brighter in the upper or the lower half.
+    """A batch a step: uint8[2, 62, 62, 3] and int32[2]; noise, brighter in the upper or the lower half.
 
     Something to learn keeps two trainings that differ by rounding together; on noise alone they drift apart.
     """
