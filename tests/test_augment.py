@@ -153,12 +153,12 @@ def test_warp_refuses_what_it_does_not_know():
         warp(np.zeros((4, 4, 5), np.uint8), matrix)
 
 
+@pytest.mark.filterwarnings("ignore:Please import `affine_transform`:DeprecationWarning")  # Keras's own import
 def test_warp_equals_keras():
     """Keras turns its axes round: its x is our column. Its centre is right on square pictures alone."""
-    keras = pytest.importorskip("keras", reason="Keras is not installed (extra: bench)")
-    from keras._legacy.preprocessing.image import ImageDataGenerator
+    pytest.importorskip("keras", reason="Keras is not installed (extra: bench)")
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-    del keras
     generator, rng = ImageDataGenerator(fill_mode="nearest"), np.random.default_rng(6)
     for _ in range(20):
         image = random_image(rng, 60, 60)
