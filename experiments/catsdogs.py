@@ -130,7 +130,7 @@ def run(config: Config, workdir: Path, *, resume: bool = False) -> dict[str, Any
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = flags.parser(__doc__)
+    parser = flags.parser("experiments.catsdogs", __doc__)
     parser.add_argument("--aug", action="store_true", help="random rotation, shift, shear, zoom and flip")
     parser.add_argument("--dropout", action="store_true", help="drop half of the features before the dense layers")
     parser.add_argument(

@@ -8,11 +8,14 @@ from typing import Any
 from jaxconv.config import FitConfig
 
 
-def parser(docstring: str) -> argparse.ArgumentParser:
+def parser(command: str, docstring: str) -> argparse.ArgumentParser:
     """A parser with the common flags; a number that is not given stays with the book."""
     summary, _, details = docstring.partition("\n\n")
     flags = argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m {command}",
+        description=summary,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flags.add_argument("--workdir", type=Path, help="run directory (default: runs/<experiment>-<variant>-seed<k>)")
     flags.add_argument("--epochs", type=int, help="epochs to train")

@@ -115,4 +115,5 @@ def test_help_and_mistakes_need_no_jax():
     shown = subprocess.run(
         [sys.executable, "-m", "experiments.catsdogs", "--help"], capture_output=True, text=True, check=True
     ).stdout
+    assert shown.startswith("usage: python -m experiments.catsdogs ")
     assert "--aug" in shown and "python -m experiments.catsdogs --data demo" in shown
