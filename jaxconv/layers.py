@@ -1,7 +1,7 @@
 """Convolution and pooling whose gradients are fast on a CPU, and gradients that keep to its caches.
 
-XLA's forward passes are at the machine's limit there; its backward passes are not: the gradient of max pooling
-(select-and-scatter) alone is a third of a training step. A GPU keeps XLA's own path. Both compute the same numbers.
+XLA's backward passes are the slow ones there, that of max pooling (select-and-scatter) above all. A GPU keeps XLA's
+own path. Both compute the same numbers, to rounding.
 """
 
 import math

@@ -17,6 +17,10 @@ def state_of(value: float) -> TrainState:
     return state.replace(step=jnp.int32(value))
 
 
+def leaves(state: TrainState) -> list[jax.Array]:
+    return jax.tree.leaves(state.replace(dropout_key=jax.random.key_data(state.dropout_key)))
+
+
 @pytest.mark.parametrize(
     "val_losses, kept",
     [
@@ -43,8 +47,7 @@ def test_everything_of_a_state_comes_back(tmp_path, monkeypatch):
     with Checkpoints("relative/checkpoints", shapes) as checkpoints:
         checkpoints.save(1, saved, 0.5)
         restored = checkpoints.restore(checkpoints.best_epoch)
-    as_data = lambda state: jax.tree.leaves(state.replace(dropout_key=jax.random.key_data(state.dropout_key)))  # noqa: E731
-    for one, other in zip(as_data(saved), as_data(restored), strict=True):
+    for one, other in zip(leaves(saved), leaves(restored), strict=True):
         np.testing.assert_array_equal(one, other)
     assert jax.random.uniform(restored.dropout_key) == jax.random.uniform(saved.dropout_key)
 
