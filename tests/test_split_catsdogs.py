@@ -11,12 +11,11 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from PIL import Image
+from test_downloads import Served, serving
 
 from jaxconv.errors import InputError
 from tools import split_catsdogs
@@ -526,48 +525,12 @@ def test_wrong_flags(flags: list[str], message: str, capsys: pytest.CaptureFixtu
 # --- The download ---
 
 
-class Served(NamedTuple):
-    """A server on this machine: what it sends, and how often it was asked."""
-
-    answer: dict[str, object]
-    requests: list[str]
-
-
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """Microsoft's server, but here: `answer` has the status, the bytes sent, and those that were announced."""
-    served = Served({"status": 200}, [])
-    stop = threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            served.requests.append(self.path)
-            data = served.answer["data"]
-            self.send_response(served.answer["status"])
-            self.send_header("Content-Length", str(served.answer.get("length", len(data))))
-            self.end_headers()
-            self.wfile.write(data)
-            if "sent" in served.answer and len(served.requests) == 2:
-                served.answer["sent"].set()
-                stop.wait()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        serve(monkeypatch, f"http://127.0.0.1:{server.server_port}/pets/kagglecatsanddogs_5340.zip")
+    """Microsoft's server, but here."""
+    with serving(monkeypatch) as served:
+        monkeypatch.setattr(split_catsdogs, "URL", served.url)
         yield served
-        stop.set()
-        server.shutdown()
-        thread.join()
-
-
-def serve(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(split_catsdogs, "URL", url)
 
 
 @pytest.fixture
@@ -618,51 +581,10 @@ def test_nothing_is_downloaded_for_a_dest_that_exists(
     assert served.requests == []
 
 
-def test_connection_breaks(served: Served, archive: bytes, dest: Path, capsys: pytest.CaptureFixture) -> None:
-    served.answer.update({"data": archive[:500], "length": len(archive)})
-    check_download_refused(dest, capsys, "cannot be downloaded (ChunkedEncodingError): try again later, or fetch it")
-
-
 def test_another_file_is_sent(served: Served, archive: bytes, dest: Path, capsys: pytest.CaptureFixture) -> None:
     served.answer["data"] = archive[:-1] + b"?"
-    check_download_refused(dest, capsys, "sent something other than the known archive: try again later")
-
-
-@pytest.mark.parametrize(("status", "words"), [(404, "answers 404 Not Found: try"), (503, "answers 503 Service Unav")])
-def test_server_refuses(
-    status: int, words: str, served: Served, archive: bytes, dest: Path, capsys: pytest.CaptureFixture
-) -> None:
-    served.answer.update({"data": b"sorry", "status": status})
-    check_download_refused(dest, capsys, words)
-    assert len(served.requests) == 1  # not the ten tries of tensorflow-datasets
-
-
-def test_server_refuses_at_the_second_request(
-    served: Served, archive: bytes, dest: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served.answer.update({"data": b"sorry", "status": 200})
-    end_headers = BaseHTTPRequestHandler.end_headers
-
-    def refuse_from_now(handler: BaseHTTPRequestHandler) -> None:
-        served.answer["status"] = 403
-        end_headers(handler)
-
-    monkeypatch.setattr(BaseHTTPRequestHandler, "end_headers", refuse_from_now)
-    check_download_refused(dest, capsys, "cannot be downloaded (DownloadError): try again later")
-
-
-def test_no_server(dest: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        port = server.server_port
-    serve(monkeypatch, f"http://127.0.0.1:{port}/kagglecatsanddogs_5340.zip")
-    check_download_refused(dest, capsys, "cannot be downloaded (ConnectionError): try again later, or fetch it")
-
-
-def test_kept_archive_is_damaged(served: Served, archive: bytes, dest: Path, capsys: pytest.CaptureFixture) -> None:
-    unpacked(dest.parent, {"kagglecatsanddogs_5340.zip": archive[:-1]})
-    words = "kagglecatsanddogs_5340.zip is not the known archive, or not all of it: delete it, and run again"
-    check_download_refused(dest, capsys, words, ["kagglecatsanddogs_5340.zip"])
-    assert served.requests == []
+    cure = f"try again later, or fetch it in another way and put it at {dest.parent}/kagglecatsanddogs_5340.zip"
+    check_download_refused(dest, capsys, f"{served.url} sent something other than the known file: {cure}\n")
 
 
 def test_download_cannot_be_kept(served: Served, archive: bytes, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -670,7 +592,8 @@ def test_download_cannot_be_kept(served: Served, archive: bytes, tmp_path: Path,
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SystemExit):
         split_catsdogs.main(["--download", "--dest", str(tmp_path / "file" / "small")])
-    assert "kagglecatsanddogs_5340.zip cannot be kept (" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "file/kagglecatsanddogs_5340.zip cannot be kept (" in err and err.endswith("): name another --dest\n")
 
 
 def test_interrupt_ends_the_download(served: Served, archive: bytes, dest: Path) -> None:

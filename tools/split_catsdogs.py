@@ -10,20 +10,17 @@ import argparse
 import contextlib
 import io
 import os
-import shutil
-import sys
 import tempfile
 import warnings
-import zipfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 from PIL import Image
 from tqdm import tqdm
 
+from jaxconv.downloads import fetch, interruptible
 from jaxconv.errors import InputError, one_line_errors
+from tools.archives import Files, open_files, open_inner, read, readable
 
 SPLITS = {"train": range(1000), "validation": range(1000, 1500), "test": range(1500, 2000)}
 KINDS = ("cat", "dog")
@@ -39,46 +36,6 @@ URL = "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DE
 SHA256 = "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9"
 SIZE = 824_887_076  # bytes
 
-# To a type checker at run time, an archive's open member is no IO[bytes].
-Stream = IO[bytes] | zipfile.ZipExtFile
-
-
-class _Folder:
-    """The files below a folder, by their relative names."""
-
-    def __init__(self, where: Path) -> None:
-        self.where = where
-
-    def size(self, name: str) -> int | None:
-        """A file's bytes; None where there is no such file."""
-        path = self.where / name
-        return path.stat().st_size if os.path.isfile(path) else None  # Path.is_file raises in a closed folder
-
-    def open(self, name: str) -> Stream:
-        return (self.where / name).open("rb")
-
-
-class _Archive:
-    """The members of a zip archive, looked up by their exact names; nothing is ever extracted."""
-
-    def __init__(self, where: Path, stream: Stream) -> None:
-        with _readable(where, "is no zip archive, or is cut short"):
-            self._zip = zipfile.ZipFile(stream)
-        self.where = where
-        self._count = Counter(self._zip.namelist())
-
-    def size(self, name: str) -> int | None:
-        """A member's declared bytes, more than which are never unpacked; None where there is no such member."""
-        return self._zip.getinfo(name).file_size if name in self._count else None
-
-    def open(self, name: str) -> Stream:
-        """A member to read. One that is there twice is refused: nobody can know which of the two is meant."""
-        if self._count[name] > 1:
-            raise InputError(f"{self.where / name} is there {self._count[name]} times: get it anew")
-        if self._zip.getinfo(name).flag_bits & 1:
-            raise InputError(f"{self.where / name} is encrypted: unpack it with its password, and give the folder")
-        return self._zip.open(name)
-
 
 def split(source: Path, dest: Path, *, force: bool = False) -> None:
     """Copy the book's photos to `dest/{train,validation,test}/{cats,dogs}/`: 1000, 500 and 500 of each class.
@@ -92,7 +49,8 @@ def split(source: Path, dest: Path, *, force: bool = False) -> None:
     dest, origin = _check_dest(dest, force), Path(os.path.realpath(source))
     if dest.is_relative_to(origin) or origin.is_relative_to(dest):
         raise InputError(f"--dest {dest} and --source {source} lie one inside the other: name another --dest")
-    with _open_source(source) as files:
+    with contextlib.ExitStack() as stack:
+        files = _open_source(source, stack)
         members = _choose(files)
         try:
             dest.parent.mkdir(parents=True, exist_ok=True)
@@ -106,42 +64,14 @@ def split(source: Path, dest: Path, *, force: bool = False) -> None:
         print(f"{dest / folder}: {sum(1 for _ in (dest / folder).iterdir())} photos")
 
 
-def download(folder: Path) -> Path:
-    """Microsoft's archive in `folder`: downloaded by tensorflow-datasets unless it is there, and checked either way.
-
-    Raises:
-        InputError: the archive cannot be had or kept, or is not the known one.
-    """
-    import requests  # what tensorflow-datasets downloads with: the same proxies and certificates
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-
+def _download(folder: Path) -> Path:
+    """Microsoft's archive, kept in `folder`."""
     archive = folder / Path(URL).name
     cure = f"try again later, or fetch it in another way and put it at {archive}"
-    known = tfds.download.checksums.UrlInfo(SIZE, SHA256, archive.name)
-    tfds.display_progress_bar(sys.stderr.isatty())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not archive.exists():
-            # tensorflow-datasets asks a host that does not answer for minutes: ask it once before.
-            with requests.get(URL, stream=True, timeout=4) as answer:
-                if not answer.ok:
-                    raise InputError(f"{URL} answers {answer.status_code} {answer.reason}: {cure}")
-        # The thread that tensorflow-datasets writes with may outlive an interrupt, hence ignore_cleanup_errors.
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder, ignore_cleanup_errors=True) as temp:
-            manager = tfds.download.DownloadManager(download_dir=temp, manual_dir=folder, url_infos={URL: known})
-            Path(manager.download(URL)).replace(archive)
-    except NonMatchingChecksumError as error:
-        if archive.exists():
-            raise InputError(
-                f"{archive} is not the known archive, or not all of it: delete it, and run again"
-            ) from error
-        raise InputError(f"{URL} sent something other than the known archive: {cure}") from error
-    except (requests.RequestException, tfds.download.DownloadError) as error:
-        raise InputError(f"{URL} cannot be downloaded ({type(error).__name__}): {cure}") from error
+        return fetch(URL, archive, size=SIZE, sha256=SHA256, cure=cure)
     except OSError as error:
         raise InputError(f"{archive} cannot be kept ({error.strerror}): name another --dest") from error
-    return archive
 
 
 def _check_dest(dest: Path, force: bool) -> Path:
@@ -158,40 +88,13 @@ def _check_dest(dest: Path, force: bool) -> Path:
     return dest
 
 
-@contextlib.contextmanager
-def _readable(where: Path, what: str = "cannot be read", cure: str = "get it anew") -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    # zipfile, zlib and Pillow raise OSError, ValueError, RuntimeError, SyntaxError and more on damaged files.
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise InputError(f"{where} {what} ({reason}): {cure}") from error
-
-
-@contextlib.contextmanager
-def _open_source(source: Path) -> Iterator[_Folder | _Archive]:
-    """The files of a folder or archive, or of the train.zip in it."""
-    with contextlib.ExitStack() as stack:
-        with _readable(source, cure="give --source an archive or a folder"):
-            files = _Folder(source) if source.is_dir() else _Archive(source, stack.enter_context(source.open("rb")))
-        if _layout(files) is None and files.size("train.zip") is not None:
-            where = source / "train.zip"
-            with _readable(where):
-                stream = _open(files, "train.zip", MAX_INNER)
-                stack.callback(stream.close)
-                if isinstance(files, _Archive):  # to go back in a compressed member is to unpack it from its start
-                    member, stream = stream, stack.enter_context(tempfile.TemporaryFile())
-                    shutil.copyfileobj(member, stream)
-            files = _Archive(where, stream)
-        yield files
-
-
-def _open(files: _Folder | _Archive, name: str, limit: int) -> Stream:
-    if (files.size(name) or 0) > limit:
-        raise InputError(f"{files.where / name} claims {files.size(name)} bytes, over {limit}: get it anew")
-    return files.open(name)
+def _open_source(source: Path, stack: contextlib.ExitStack) -> Files:
+    """The files of a folder or archive, or of the train.zip in it, open as long as `stack`."""
+    with readable(source, cure="give --source an archive or a folder"):
+        files = stack.enter_context(open_files(source))
+    if _layout(files) is None and files.size("train.zip") is not None:
+        files = stack.enter_context(open_inner(files, "train.zip", MAX_INNER))
+    return files
 
 
 def _photos() -> list[tuple[str, str, int]]:
@@ -199,7 +102,7 @@ def _photos() -> list[tuple[str, str, int]]:
     return [(part, kind, number) for part, numbers in SPLITS.items() for kind in KINDS for number in numbers]
 
 
-def _layout(files: _Folder | _Archive) -> str | None:
+def _layout(files: Files) -> str | None:
     """The first layout that any of the photos follows."""
     for layout in LAYOUTS:
         if any(files.size(_name(layout, kind, number)) is not None for _, kind, number in _photos()):
@@ -211,7 +114,7 @@ def _name(layout: str, kind: str, number: int) -> str:
     return layout.format(kind=kind, Kind=kind.title(), number=number)
 
 
-def _choose(files: _Folder | _Archive) -> dict[str, str]:
+def _choose(files: Files) -> dict[str, str]:
     """The file to copy for each file to write."""
     layout = _layout(files)
     if layout is None:
@@ -234,19 +137,18 @@ def _choose(files: _Folder | _Archive) -> dict[str, str]:
     return members
 
 
-def _copy(files: _Folder | _Archive, members: dict[str, str], folder: Path) -> None:
+def _copy(files: Files, members: dict[str, str], folder: Path) -> None:
     for target, name in tqdm(members.items(), "copying", unit="photo", leave=False, disable=None):
         data = _photo(files, name)
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         (folder / target).write_bytes(data)
 
 
-def _photo(files: _Folder | _Archive, name: str) -> bytes:
+def _photo(files: Files, name: str) -> bytes:
     """The bytes of a file that decodes as a picture."""
-    where = files.where / name
-    with _readable(where), _open(files, name, MAX_PHOTO) as file:
-        data = file.read()
-    with _readable(where, f"({len(data)} bytes) is no picture that can be decoded"), warnings.catch_warnings():
+    data = read(files, name, MAX_PHOTO)
+    what = f"({len(data)} bytes) is no picture that can be decoded"
+    with readable(files.where / name, what), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of broken EXIF data, which nothing here reads
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         Image.open(io.BytesIO(data)).load()
@@ -287,13 +189,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dest", type=Path, required=True, help="the folder to make, with train, validation and test")
     parser.add_argument("--force", action="store_true", help="replace DEST if it holds an earlier split")
     args = parser.parse_args(argv)
-    try:
+    with interruptible():
         dest = _check_dest(args.dest, args.force)  # before the long download
-        split(args.source or download(dest.parent), dest, force=args.force)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.stdout.flush()
-        os._exit(130)  # the download's thread cannot be stopped, and a plain exit would wait for all 787 MiB
+        split(args.source or _download(dest.parent), dest, force=args.force)
 
 
 if __name__ == "__main__":
