@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import flags
+from experiments import command
 from jaxconv.config import FitConfig
 from jaxconv.errors import InputError, one_line_errors
 
@@ -87,26 +87,14 @@ def read(data: str) -> "Splits":
 
 def describe(config: Config, splits: "Splits") -> dict[str, Any]:
     """What config.json says of the run, but for versions and device."""
-    from jaxconv import summary
-
-    model = net(config)
-    _, params = summary.layer_shapes(model, (*IMAGE_SIZE, 3))
+    described = command.describe(config.fit, net(config), splits)
+    described["data"] |= {"kind": "drawn" if config.data == "demo" else "photos", "path": config.data}
     return {
         "experiment": "catsdogs",
         "variant": config.variant,
         "aug": config.aug,
         "dropout": config.dropout,
-        **dataclasses.asdict(config.fit),
-        "model": type(model).__name__,
-        "parameters": summary.count_params(params),
-        "image_size": IMAGE_SIZE,
-        "class_names": splits.train.class_names,
-        "data": {
-            "kind": "drawn" if config.data == "demo" else "photos",
-            "path": config.data,
-            "counts": {name: len(split) for name, split in splits._asdict().items()},
-            "fingerprint": {name: split.fingerprint for name, split in splits._asdict().items()},
-        },
+        **described,
     }
 
 
@@ -130,7 +118,7 @@ def run(config: Config, workdir: Path, *, resume: bool = False) -> dict[str, Any
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = flags.parser("experiments.catsdogs", __doc__)
+    parser = command.parser("experiments.catsdogs", __doc__)
     parser.add_argument("--aug", action="store_true", help="random rotation, shift, shear, zoom and flip")
     parser.add_argument("--dropout", action="store_true", help="drop half of the features before the dense layers")
     parser.add_argument(
@@ -138,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--steps-per-epoch", type=int, help="steps an epoch (default: 100)")
     arguments = parser.parse_args(argv)
-    fit_config = flags.fit_config(arguments, book(arguments.aug, arguments.dropout))
+    fit_config = command.fit_config(arguments, book(arguments.aug, arguments.dropout))
     config = Config(arguments.aug, arguments.dropout, arguments.data, fit_config)
     if arguments.summary:
         from jaxconv.summary import summary
@@ -147,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     workdir = arguments.workdir or Path(f"runs/catsdogs-{config.variant}-seed{config.fit.seed}")
     result = run(config, workdir, resume=arguments.resume)
-    flags.print_result(result, workdir)
+    command.print_result(result, workdir)
 
 
 if __name__ == "__main__":

@@ -18,19 +18,25 @@ def training_batches(
     *,
     seed: int,
     augment: grain.transforms.RandomMap | None = None,
+    whole_passes: bool = False,
     first_step: int = 0,
     threads: int | None = None,
 ) -> Iterator[Batch]:
     """An endless stream of {"image": uint8[n, h, w, c], "label": int32[n]}, beginning with the batch of `first_step`.
 
-    Every record comes once a pass, in a new order each pass; batches run on across the ends of passes. The batch of
-    step k depends on nothing but (seed, k): not on the number of threads (default: the machine's cores; 0: none),
-    and its order not on `augment`.
+    Every record comes once a pass, in a new order each pass. Batches run on across the ends of passes; with
+    `whole_passes` each pass ends with a batch of what is left, which may be smaller. The batch of step k depends on
+    nothing but (seed, k): not on the number of threads (default: the machine's cores; 0: none), and its order not on
+    `augment`.
     """
-    dataset = grain.MapDataset.source(source).shuffle(seed=derive_seed(seed, "order")).repeat()
+    dataset = grain.MapDataset.source(source).shuffle(seed=derive_seed(seed, "order"))
+    if not whole_passes:
+        dataset = dataset.repeat()
     if augment is not None:
         dataset = dataset.random_map(augment, seed=derive_seed(seed, "augment"))
-    dataset = dataset.batch(batch_size, drop_remainder=True, batch_fn=_collate)
+    dataset = dataset.batch(batch_size, drop_remainder=not whole_passes, batch_fn=_collate)
+    if whole_passes:
+        dataset = dataset.repeat()
     stream = iter(dataset.to_iter_dataset(_read_options(threads)))
     stream.set_state({"next_index": first_step})
     return stream

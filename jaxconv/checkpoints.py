@@ -5,11 +5,12 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+import flax.linen as nn
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from jaxconv.train_step import TrainState
+from jaxconv.train_step import TrainState, create_state, learning_rates, rmsprop
 
 
 def _negative_val_loss(metrics: dict[str, float]) -> float:
@@ -73,3 +74,11 @@ class Checkpoints:
         """The state as it was saved after `epoch`."""
         args = ocp.args.Composite(state=ocp.args.StandardRestore(self._template))
         return self._manager.restore(epoch, args=args).state
+
+
+def restore_latest(model: nn.Module, image_shape: tuple[int, ...], workdir: Path) -> TrainState:
+    """The state after a run's last saved epoch, to evaluate it: its optimizer goes on with no run's learning rate."""
+    optimizer = rmsprop(learning_rates("constant", 0.0, 1))
+    template = jax.eval_shape(lambda: create_state(model, image_shape, optimizer, 0))
+    with Checkpoints(workdir / "checkpoints", template) as checkpoints:
+        return checkpoints.restore(checkpoints.latest_epoch)

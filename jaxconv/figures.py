@@ -31,6 +31,30 @@ def write_curves(rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike[st
         _save(figure, Path(folder) / f"{name}.png")
 
 
+def write_bands(
+    path: str | os.PathLike[str],
+    x: Sequence[int],
+    series: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    labels: tuple[str, str],
+    title: str,
+) -> None:
+    """Each of `series` has a row of values over `x` a seed: their mean as a line, their range as a band."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for name, rows in series.items():
+        (line,) = axes.plot(x, np.mean(rows, 0), "o-", markersize=4, label=name)
+        axes.fill_between(x, np.min(rows, 0), np.max(rows, 0), color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    _save(figure, Path(path))
+
+
 def write_augmented(
     source: Source, augment: grain.transforms.RandomMap, path: str | os.PathLike[str], title: str, versions: int = 5
 ) -> None:

@@ -17,7 +17,7 @@ from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
 from jaxconv.metrics import Row
 from jaxconv.records import Source, Splits
-from jaxconv.train_step import TrainState, create_state, eval_step, rmsprop, train_step
+from jaxconv.train_step import TrainState, create_state, eval_step, learning_rates, rmsprop, train_step
 from jaxconv.workdir import write_json
 
 
@@ -36,7 +36,9 @@ def fit(
     between any two loses no more than that epoch: on resume, lines of epochs that were never saved are dropped and
     the epochs trained again, to the same bits.
     """
-    optimizer = rmsprop(config.learning_rate)  # once: a state with another is another program to compile
+    steps = config.steps_of_an_epoch(len(splits.train))
+    learning_rate = learning_rates(config.schedule, config.learning_rate, config.epochs * steps)
+    optimizer = rmsprop(learning_rate)  # once: a state with another is another program to compile
 
     def new_state() -> TrainState:
         return create_state(model, splits.train[0]["image"].shape, optimizer, config.seed)
@@ -47,41 +49,41 @@ def fit(
             print(f"all {config.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
         state = checkpoints.restore(done) if done else new_state()
         rows = metrics.truncate(workdir, done)
-        first_step = done * config.steps_per_epoch
         stream = training_batches(
-            splits.train, config.batch_size, seed=config.seed, augment=augment, first_step=first_step
+            splits.train,
+            config.batch_size,
+            seed=config.seed,
+            augment=augment,
+            whole_passes=config.steps_per_epoch is None,
+            first_step=done * steps,
         )
         for epoch in range(done + 1, config.epochs + 1):
             started = time.perf_counter()
-            state, trained, speed = train_epoch(state, stream, config, epoch)
+            state, trained, speed = train_epoch(state, stream, steps, epoch)
             validated = evaluate(state, splits.validation, config.batch_size)
-            row = {
-                "epoch": epoch,
-                "step": epoch * config.steps_per_epoch,
-                "loss": trained["loss"],
-                "acc": trained["acc"],
-            }
-            row |= {"val_loss": validated["loss"], "val_acc": validated["acc"], "learning_rate": config.learning_rate}
+            row = {"epoch": epoch, "step": epoch * steps, "loss": trained["loss"], "acc": trained["acc"]}
+            row |= {"val_loss": validated["loss"], "val_acc": validated["acc"]}
+            row |= {"learning_rate": float(learning_rate(epoch * steps - 1))}  # of the epoch's last step
             row |= {"seconds": round(time.perf_counter() - started, 3)} | speed
             rows.append(row)
             metrics.append(workdir, row)
             checkpoints.save(epoch, state, row["val_loss"])
             figures.write_curves(rows, workdir / "figures", title)
             print(describe(row, config.epochs), flush=True)
-        result = summarize(rows, checkpoints, state, splits.test, config.batch_size)
+        result = summarize(rows, checkpoints, state, splits, config.batch_size)
     write_json(workdir / "result.json", result)
     return result
 
 
 def train_epoch(
-    state: TrainState, stream: Iterator[Batch], config: FitConfig, epoch: int
+    state: TrainState, stream: Iterator[Batch], steps: int, epoch: int
 ) -> tuple[TrainState, Row, dict[str, float]]:
     """An epoch's steps; the state, the mean loss and accuracy, and how fast it went.
 
     `data_wait` is the share of the time that this loop stood waiting for its next batch.
     """
     sums, waited, started = [], 0.0, time.perf_counter()
-    for _ in tqdm(range(config.steps_per_epoch), f"epoch {epoch}", unit="step", leave=False, disable=None):
+    for _ in tqdm(range(steps), f"epoch {epoch}", unit="step", leave=False, disable=None):
         asked = time.perf_counter()
         batch = next(stream)
         waited += time.perf_counter() - asked
@@ -89,10 +91,10 @@ def train_epoch(
         sums.append(step_sums)
         # One step ahead of the device is enough to keep it busy; more would only pile up batches.
         jax.block_until_ready(sums[-2:][0])
-    trained = metrics.mean(metrics.total(sums))
+    totals = metrics.total(sums)
     seconds = time.perf_counter() - started
-    images = config.steps_per_epoch * config.batch_size
-    return state, trained, {"images_per_second": round(images / seconds, 1), "data_wait": round(waited / seconds, 4)}
+    speed = {"images_per_second": round(float(totals["count"]) / seconds, 1), "data_wait": round(waited / seconds, 4)}
+    return state, metrics.mean(totals), speed
 
 
 def evaluate(state: TrainState, source: Source, batch_size: int) -> Row:
@@ -102,14 +104,19 @@ def evaluate(state: TrainState, source: Source, batch_size: int) -> Row:
 
 
 def summarize(
-    rows: list[Row], checkpoints: Checkpoints, last: TrainState, test: Source, batch_size: int
+    rows: list[Row], checkpoints: Checkpoints, last: TrainState, splits: Splits, batch_size: int
 ) -> dict[str, Any]:
-    """The last epoch and the best by val_loss, both with their test figures."""
-    best_epoch = checkpoints.best_epoch
-    states = {"last": (rows[-1]["epoch"], last), "best": (best_epoch, checkpoints.restore(best_epoch))}
+    """The last epoch and the best by val_loss, both with their test figures.
+
+    There is no best where the test pictures are also those of validation: it would be chosen by its test figures.
+    """
+    states = {"last": (rows[-1]["epoch"], last)}
+    if splits.validation is not splits.test:
+        best_epoch = checkpoints.best_epoch
+        states["best"] = (best_epoch, checkpoints.restore(best_epoch))
     result: dict[str, Any] = {"val_acc_mean_last_10": float(np.mean([row["val_acc"] for row in rows[-10:]]))}
     for name, (epoch, state) in states.items():
-        tested = {f"test_{key}": value for key, value in evaluate(state, test, batch_size).items()}
+        tested = {f"test_{key}": value for key, value in evaluate(state, splits.test, batch_size).items()}
         row = rows[epoch - 1]
         result[name] = {"epoch": epoch, "val_loss": row["val_loss"], "val_acc": row["val_acc"]} | tested
     return result

@@ -9,7 +9,9 @@ from functools import partial
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from jaxconv.layers import Conv, MaxPool
+from jaxconv.layers import AveragePool, Conv, MaxPool
+
+DOWNSAMPLE = ("max", "average", "stride", "none")
 
 Dense: Callable[..., nn.Dense] = partial(nn.Dense, kernel_init=nn.initializers.glorot_uniform())
 
@@ -45,3 +47,39 @@ class CatsDogsConvNet(nn.Module):
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.relu(Dense(512)(x))
         return Dense(1)(x)
+
+
+class MnistConvNet(nn.Module):
+    """The net of codes 5-1 and 5-2; ten logits, one a digit.
+
+    At 28x28x1 and with its max pooling: 93,322 parameters, 55,744 of them in the convolutions. `downsample` takes the
+    place of the two poolings (section 5.1.2): "max", "average", "stride" (the first two convolutions move by two
+    pixels) or "none".
+    """
+
+    downsample: str = "max"
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 10"]:
+        """`train` changes nothing. Raises ValueError for another `downsample`, or for pictures below 18x18 pixels."""
+        if self.downsample not in DOWNSAMPLE:
+            raise ValueError(f"downsample {self.downsample!r} is none of {', '.join(DOWNSAMPLE)}")
+        x = images
+        for features in (32, 64):
+            x = Conv(features, strides=2 if self.downsample == "stride" else 1)(x)
+            # relu and max pooling commute, relu and averaging do not.
+            x = nn.relu(MaxPool()(x) if self.downsample == "max" else x)
+            x = AveragePool()(x) if self.downsample == "average" else x
+        x = Flatten()(nn.relu(Conv(64)(x)))
+        x = nn.relu(Dense(64)(x))
+        return Dense(10)(x)
+
+
+class DenseNet(nn.Module):
+    """Chapter 2's net (code 2-2), which sees no neighbourhoods; ten logits. 407,050 parameters at 28x28x1."""
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 10"]:
+        """`train` changes nothing."""
+        x = nn.relu(Dense(512)(Flatten()(images)))
+        return Dense(10)(x)

@@ -4,13 +4,14 @@ import hashlib
 import io
 import operator
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 import psutil
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 from PIL import Image
 from tqdm import tqdm
 
@@ -59,6 +60,28 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     if "transparency" in picture.info:  # Pillow warns when a palette with transparency goes straight to RGB
         return picture.convert("RGBA").convert("RGB")
     return picture.convert("RGB")
+
+
+class ArraySource:
+    """Pictures that are in memory already: images uint8[n, h, w, c], labels int32[n] as indices of `class_names`.
+
+    `fingerprint` is a SHA-256 over sizes, pixels and labels.
+    """
+
+    def __init__(
+        self, images: UInt8[np.ndarray, "n h w c"], labels: Int32[np.ndarray, " n"], class_names: Sequence[str]
+    ) -> None:
+        self.images, self.labels, self.class_names = images, labels, list(class_names)
+        everything = hashlib.sha256(repr(images.shape).encode())
+        for array in (images, labels):
+            everything.update(np.ascontiguousarray(array).data)
+        self.fingerprint = everything.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Record:
+        return {"image": self.images[index], "label": int(self.labels[index])}
 
 
 class SplitDirectory:

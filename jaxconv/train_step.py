@@ -27,9 +27,17 @@ class TrainState(train_state.TrainState):
     dropout_key: Any
 
 
-def rmsprop(learning_rate: float) -> optax.GradientTransformation:
+def rmsprop(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """RMSprop as the Keras of the book computes it: lr * g / (sqrt(v) + 1e-7), with v averaged at rate 0.9."""
     return optax.rmsprop(learning_rate, decay=0.9, eps=1e-7, eps_in_sqrt=False)
+
+
+def learning_rates(schedule: str, peak: float, steps: int) -> optax.Schedule:
+    """The learning rate of each step of a run: "constant", or "cosine" after a linear rise over the first tenth."""
+    if schedule == "cosine":
+        cosine = optax.warmup_cosine_decay_schedule(peak / 10, peak, steps // 10, steps)
+        return lambda step: cosine(jnp.float32(step))  # optax would mix its integers with floats
+    return optax.constant_schedule(peak)
 
 
 def create_state(

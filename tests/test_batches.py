@@ -45,6 +45,32 @@ def test_every_record_comes_once_a_pass_in_another_order(n, batch, seed):
         assert len({tuple(row) for row in passes}) == 3
 
 
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(1, 40), batch=st.integers(1, 12), seed=st.integers(0, 2**40))
+def test_whole_passes_end_with_what_is_left(n, batch, seed):
+    steps = -(-n // batch)
+    batches = take(3 * steps, Numbers(n), batch, seed=seed, whole_passes=True, threads=0)
+    assert [len(b["label"]) for b in batches] == 3 * [*[batch] * (steps - 1), n - batch * (steps - 1)]
+    passes = labels(batches).reshape(3, n)
+    assert (np.sort(passes) == np.arange(n)).all()
+    if n > 10:
+        assert len({tuple(row) for row in passes}) == 3
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_whole_passes_can_begin_anywhere_and_augment_each_anew(threads):
+    options = {"seed": 0, "augment": RandomAffine(), "whole_passes": True, "threads": threads}
+    whole, rest = take(12, Numbers(20), 6, **options), take(4, Numbers(20), 6, first_step=7, **options)
+    for one, other in zip(whole[7:], rest, strict=False):
+        np.testing.assert_array_equal(one["image"], other["image"])
+    images = {}
+    for batch in whole:
+        for image, label in zip(batch["image"], batch["label"], strict=True):
+            images.setdefault(int(label), []).append(image)
+    assert all(len(versions) == 3 for versions in images.values())
+    assert sum((a != b).any() and (b != c).any() for a, b, c in images.values()) >= 18
+
+
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_the_number_of_threads_changes_no_byte(threads):
     options = {"seed": 3, "augment": RandomAffine()}

@@ -2,7 +2,7 @@ import numpy as np
 from PIL import Image
 
 from jaxconv.augment import RandomAffine
-from jaxconv.figures import write_augmented, write_curves
+from jaxconv.figures import write_augmented, write_bands, write_curves
 from jaxconv.records import SplitDirectory
 
 
@@ -23,6 +23,15 @@ def test_curves_are_two_pictures_that_grow_with_the_rows(tmp_path):
         found, size = colours(tmp_path / f"figures/{name}.png")
         assert (31, 119, 180) in found  # the curves' blue
         assert size == (768, 528)
+
+
+def test_bands_have_a_line_and_their_range_around_it(tmp_path):
+    series = {"one": [[0.9, 0.5, 0.3], [0.8, 0.6, 0.1]], "other": [[0.2, 0.2, 0.2]]}
+    write_bands(tmp_path / "bands.png", [0, 1, 2], series, labels=("x", "y"), title="a title")
+    found, size = colours(tmp_path / "bands.png")
+    assert {(31, 119, 180), (255, 127, 14)} <= found  # both lines
+    assert any(np.abs(np.subtract(colour, (210, 228, 240))).max() <= 1 for colour in found)  # the first one's band
+    assert size == (768, 528)
 
 
 def test_augmented_pictures_stand_beside_their_originals(photos, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from jaxconv import metrics
 from jaxconv.augment import RandomAffine
-from jaxconv.checkpoints import Checkpoints
+from jaxconv.checkpoints import restore_latest
 from jaxconv.config import FitConfig
 from jaxconv.fit import describe, evaluate, fit
 from jaxconv.models import CatsDogsConvNet
@@ -32,10 +32,8 @@ def rows_of(workdir):
     return [{key: value for key, value in row.items() if key not in TIMES} for row in metrics.read(workdir)]
 
 
-def weights_of(workdir, epoch):
-    template = jax.eval_shape(lambda: create_state(CatsDogsConvNet(dropout=0.5), (46, 46, 3), rmsprop(1e-4), 0))
-    with Checkpoints(workdir / "checkpoints", template) as checkpoints:
-        state = checkpoints.restore(epoch)
+def weights_of(workdir):
+    state = restore_latest(CatsDogsConvNet(dropout=0.5), (46, 46, 3), workdir)
     return jax.device_get((state.step, state.params, state.opt_state))
 
 
@@ -76,7 +74,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(whole, splits, tmp
     result = run(splits, tmp_path, 3)
     assert rows_of(tmp_path) == rows_of(whole[0])
     assert result == whole[1]
-    jax.tree.map(np.testing.assert_array_equal, weights_of(tmp_path, 3), weights_of(whole[0], 3))
+    jax.tree.map(np.testing.assert_array_equal, weights_of(tmp_path), weights_of(whole[0]))
 
 
 def test_a_complete_run_is_only_summed_up_again(whole, splits):
@@ -84,6 +82,19 @@ def test_a_complete_run_is_only_summed_up_again(whole, splits):
     before = (workdir / "metrics.jsonl").read_text()
     assert run(splits, workdir, 3) == result
     assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_epochs_of_whole_passes_with_a_schedule_where_the_test_pictures_validate(splits, tmp_path):
+    """As MNIST is trained: six pictures make steps of four and of two, and the rate falls to zero."""
+    config = FitConfig(epochs=2, steps_per_epoch=None, batch_size=4, learning_rate=1e-4, schedule="cosine")
+    result = fit(CatsDogsConvNet(), splits._replace(validation=splits.test), config, tmp_path, title="a test")
+    rows = metrics.read(tmp_path)
+    assert [row["step"] for row in rows] == [2, 4]
+    assert all(row["acc"] * 6 == pytest.approx(round(row["acc"] * 6)) for row in rows)
+    # Half of the cosine's way before the second step of four, almost three quarters of it before the last.
+    assert [row["learning_rate"] for row in rows] == pytest.approx([8.5355e-5, 1.4645e-5], rel=1e-3)
+    assert "best" not in result  # it would be chosen by the test pictures
+    assert result["last"]["test_loss"] == pytest.approx(rows[-1]["val_loss"])
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(splits):

@@ -5,9 +5,21 @@ from pathlib import Path
 
 import jaxconv
 
-LEAVES = ["errors", "seeds", "config", "workdir"]
-FLOW = ["demo", "records", "augment", "batches", "layers", "models", "summary", "train_step", "metrics", "checkpoints"]
-ORDER = [*FLOW, "figures", "fit"]
+LEAVES = ["errors", "downloads", "seeds", "config", "workdir"]
+FLOW = [
+    "drawings",
+    "demo",
+    "records",
+    "mnist",
+    "augment",
+    "batches",
+    "layers",
+    "models",
+    "summary",
+    "train_step",
+    "metrics",
+]
+ORDER = [*FLOW, "checkpoints", "figures", "fit"]
 FOLDER = Path(jaxconv.__file__).parent
 
 

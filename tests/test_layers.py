@@ -1,9 +1,12 @@
 """The fast formulations against XLA's plain ones, and the gradients in chunks against the gradient at once."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax import lax
 
 from jaxconv import layers
@@ -68,10 +71,54 @@ def test_pool_gives_the_gradient_of_a_tie_to_the_first_as_xla_does():
         jax.tree.map(np.testing.assert_array_equal, ours, plain)
 
 
+@pytest.mark.parametrize("height, width", [(26, 26), (11, 11), (15, 8), (2, 2), (3, 2)])
+def test_average_pool_equals_xla(height, width):
+    x = np.random.default_rng(0).normal(size=(3, height, width, 2)).astype(np.float32)
+
+    def plain(x):
+        return lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / 4
+
+    jax.tree.map(assert_close, gradients(layers.average_pool, x), gradients(plain, x))
+
+
+sizes = st.integers(1, 40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(height=sizes, width=sizes, strides=st.integers(1, 4), padding=st.sampled_from(["VALID", "SAME"]))
+def test_the_size_of_a_convolution_s_output(height, width, strides, padding):
+    """Section 5.1.1: o = floor((i - f) / s) + 1 for VALID; SAME pads to o = ceil(i / s)."""
+    x = jax.ShapeDtypeStruct((1, height, width, 2), jnp.float32)
+    output, _ = jax.eval_shape(lambda x: layers.Conv(5, strides, padding).init_with_output(jax.random.key(0), x), x)
+    expected = [max(0, (i - 3) // strides + 1) if padding == "VALID" else -(-i // strides) for i in (height, width)]
+    assert output.shape == (1, *expected, 5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=sizes, width=sizes, pool=st.sampled_from([layers.MaxPool, layers.AveragePool]))
+def test_the_size_of_a_pooling_s_output(height, width, pool):
+    """The same formula with f = s = 2."""
+    x = jax.ShapeDtypeStruct((1, height, width, 2), jnp.float32)
+    output = jax.eval_shape(lambda x: pool().apply({}, x), x)
+    assert output.shape == (1, (height - 2) // 2 + 1, (width - 2) // 2 + 1, 2)
+
+
+def test_same_padding_and_strides_by_hand():
+    """Figures 5.5 to 5.7 in numbers: a kernel of ones counts the pixels that it covers."""
+    ones = jnp.ones((1, 4, 5, 1))
+    for strides, padding, expected in [
+        (1, "VALID", np.full((2, 3), 9.0)),
+        (1, "SAME", [[4, 6, 6, 6, 4], [6, 9, 9, 9, 6], [6, 9, 9, 9, 6], [4, 6, 6, 6, 4]]),
+        (2, "VALID", [[9, 9]]),
+        (2, "SAME", [[6, 9, 6], [4, 6, 4]]),
+    ]:
+        kernel = {"params": {"kernel": jnp.ones((3, 3, 1, 1)), "bias": jnp.zeros(1)}}
+        output = layers.Conv(1, strides, padding).apply(kernel, ones)
+        np.testing.assert_array_equal(output[0, :, :, 0], expected)
+
+
 @pytest.mark.parametrize("options", [{"padding": "SAME"}, {"strides": (2, 2)}, {"kernel_dilation": (2, 2)}])
 def test_other_convolutions_are_left_to_xla(options):
-    import flax.linen as nn
-
     x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
     plain = nn.Conv(4, (3, 3), **({"padding": "VALID"} | options))
     ours = nn.Conv(4, (3, 3), **({"padding": "VALID"} | options), conv_general_dilated=layers.conv_general_dilated)

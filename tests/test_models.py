@@ -1,9 +1,10 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxconv.models import CatsDogsConvNet
+from jaxconv.models import DOWNSAMPLE, CatsDogsConvNet, DenseNet, MnistConvNet
 from jaxconv.summary import count_params, layer_shapes
 
 # The chapter's table (code 5-5): output shape and parameters of each layer.
@@ -20,6 +21,34 @@ CATSDOGS = [
     ("Dense_0", (512,), 3_211_776),
     ("Dense_1", (1,), 513),
 ]
+MNIST = [  # codes 5-1 and 5-2
+    ("Conv_0", (26, 26, 32), 320),
+    ("MaxPool_0", (13, 13, 32), 0),
+    ("Conv_1", (11, 11, 64), 18_496),
+    ("MaxPool_1", (5, 5, 64), 0),
+    ("Conv_2", (3, 3, 64), 36_928),
+    ("Flatten_0", (576,), 0),
+    ("Dense_0", (64,), 36_928),
+    ("Dense_1", (10,), 650),
+]
+AVERAGE = [(name.replace("Max", "Average"), *row) for name, *row in MNIST]
+STRIDE = [
+    ("Conv_0", (13, 13, 32), 320),
+    ("Conv_1", (6, 6, 64), 18_496),
+    ("Conv_2", (4, 4, 64), 36_928),
+    ("Flatten_0", (1024,), 0),
+    ("Dense_0", (64,), 65_600),
+    ("Dense_1", (10,), 650),
+]
+NONE = [  # section 5.1.2: 22 x 22 x 64 = 30,976
+    ("Conv_0", (26, 26, 32), 320),
+    ("Conv_1", (24, 24, 64), 18_496),
+    ("Conv_2", (22, 22, 64), 36_928),
+    ("Flatten_0", (30_976,), 0),
+    ("Dense_0", (64,), 1_982_528),
+    ("Dense_1", (10,), 650),
+]
+DENSE = [("Flatten_0", (784,), 0), ("Dense_0", (512,), 401_920), ("Dense_1", (10,), 5_130)]  # code 2-2
 WITH_DROPOUT = [*CATSDOGS[:9], ("Dropout_0", (6272,), 0), *CATSDOGS[9:]]
 
 
@@ -28,6 +57,49 @@ def test_catsdogs_layers_are_the_chapter_s(dropout, table):
     shapes, params = layer_shapes(CatsDogsConvNet(dropout=dropout), (150, 150, 3))
     assert [(name, shape[1:], count_params(params.get(name, {}))) for name, shape in shapes] == table
     assert count_params(params) == 3_453_121
+
+
+@pytest.mark.parametrize("downsample, table", list(zip(DOWNSAMPLE, [MNIST, AVERAGE, STRIDE, NONE], strict=True)))
+def test_mnist_layers_are_the_chapter_s(downsample, table):
+    shapes, params = layer_shapes(MnistConvNet(downsample), (28, 28, 1))
+    assert [(name, shape[1:], count_params(params.get(name, {}))) for name, shape in shapes] == table
+    if downsample == "max":
+        assert count_params(params) == 93_322
+        assert count_params([params[f"Conv_{layer}"] for layer in range(3)]) == 55_744
+
+
+def test_dense_layers_are_chapter_two_s():
+    shapes, params = layer_shapes(DenseNet(), (28, 28, 1))
+    assert [(name, shape[1:], count_params(params.get(name, {}))) for name, shape in shapes] == DENSE
+
+
+@pytest.mark.parametrize("downsample", DOWNSAMPLE)
+def test_mnist_nets_compute_what_the_plain_layers_do(downsample):
+    """By Flax's own layers on the same weights, relu before each pooling as in the book."""
+    model, images = MnistConvNet(downsample), jax.random.uniform(jax.random.key(1), (3, 28, 28, 1))
+    params = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()["params"]
+    window = ((1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    pools = {
+        "max": lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *window),
+        "average": lambda x: jax.lax.reduce_window(x, 0.0, jax.lax.add, *window) / 4,
+    }
+    x = images
+    for layer, features in enumerate((32, 64, 64)):
+        strides = 2 if downsample == "stride" and layer < 2 else 1
+        conv = nn.Conv(features, (3, 3), strides, padding="VALID")
+        x = nn.relu(conv.apply({"params": params[f"Conv_{layer}"]}, x))
+        if downsample in pools and layer < 2:
+            x = pools[downsample](x)
+    x = nn.relu(x.reshape(3, -1) @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None])
+    expected = x @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"][None]
+    logits = jax.jit(lambda x: model.apply({"params": params}, x, train=True))(images)
+    assert logits.shape == (3, 10)
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_unknown_downsampling_is_an_error():
+    with pytest.raises(ValueError, match="downsample 'min' is none of max, average, stride, none"):
+        layer_shapes(MnistConvNet("min"), (28, 28, 1))
 
 
 def test_jitted_layers_put_out_those_shapes():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxconv import records
 from jaxconv.errors import InputError
-from jaxconv.records import SplitDirectory, decode, read_splits
+from jaxconv.records import ArraySource, SplitDirectory, decode, read_splits
 
 
 def png(image: Image.Image, **options) -> bytes:
@@ -136,6 +136,20 @@ def test_hidden_files_are_passed_over_and_the_fingerprint_covers_names_and_bytes
     renamed = SplitDirectory(copy, "train").fingerprint
     shutil.copy(copy / "train/cats/cat.2.png", copy / "train/cats/cat.00.png")
     assert len({fingerprint, renamed, SplitDirectory(copy, "train").fingerprint}) == 3
+
+
+def test_pictures_in_memory_are_a_source_too():
+    images, labels = np.arange(24, dtype=np.uint8).reshape(3, 2, 4, 1), np.array([1, 0, 1], np.int32)
+    source = ArraySource(images, labels, ["no", "yes"])
+    assert isinstance(source, records.Source)
+    assert len(source) == 3
+    np.testing.assert_array_equal(source[2]["image"], images[2])
+    assert (source[2]["label"], type(source[2]["label"]), source.class_names) == (1, int, ["no", "yes"])
+    changed = images.copy()
+    changed[1, 1, 1] += 1
+    others = [ArraySource(changed, labels, ["no", "yes"]), ArraySource(images, np.roll(labels, 1), ["no", "yes"])]
+    others.append(ArraySource(images.reshape(3, 4, 2, 1), labels, ["no", "yes"]))
+    assert len({other.fingerprint for other in [source, *others]}) == 4
 
 
 @pytest.mark.skipif("JAXCONV_DATA" not in os.environ, reason="JAXCONV_DATA does not point at the real photos")

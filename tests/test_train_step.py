@@ -5,7 +5,15 @@ import optax
 import pytest
 
 from jaxconv.models import CatsDogsConvNet
-from jaxconv.train_step import create_state, eval_step, losses_and_predictions, rmsprop, scale, train_step
+from jaxconv.train_step import (
+    create_state,
+    eval_step,
+    learning_rates,
+    losses_and_predictions,
+    rmsprop,
+    scale,
+    train_step,
+)
 
 SHAPE = (46, 46, 3)
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -37,6 +45,14 @@ def test_rmsprop_is_the_book_s_formula():
     assert abs(float(weight) - w) < 2e-7
     inside = 1.0 - lr * 1e-6 / np.sqrt(0.1e-12 + eps)
     assert abs(w - inside) > 1e-4
+
+
+def test_learning_rates_by_hand():
+    assert {learning_rates("constant", 1e-3, 100)(step) for step in (0, 50, 99)} == {1e-3}
+    cosine = learning_rates("cosine", 0.2, 100)
+    for step, expected in {0: 0.02, 5: 0.11, 10: 0.2, 55: 0.1, 100: 0.0}.items():
+        assert float(cosine(step)) == pytest.approx(expected, abs=1e-7)
+    assert float(learning_rates("cosine", 0.2, 3)(0)) == pytest.approx(0.2)  # too short for a rise
 
 
 def test_sigmoid_loss_and_prediction_by_hand():

@@ -1,0 +1,104 @@
+"""MNIST digits by the first convnet of *Deep Learning with Python*: section 5.1, and chapter 2's net beside it.
+
+    python -m experiments.mnist                         # codes 5-1 to 5-3: 5 epochs of all 60,000 digits, 64 a step
+    python -m experiments.mnist --model dense           # chapter 2's net, which the chapter compares with
+    python -m experiments.mnist --downsample average    # section 5.1.2: another choice than max pooling
+
+The first run downloads the four files (11.1 MiB) or takes them from --files, and keeps the digits in data/mnist. The
+book holds no validation digits out: val_loss and val_acc are those of the test digits, and nothing is chosen by them.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import command
+from jaxconv.config import FitConfig
+from jaxconv.errors import InputError, one_line_errors
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+
+    from jaxconv.records import Splits
+
+DATA = Path("data")  # below it, tensorflow-datasets makes mnist/<version>
+IMAGE_SHAPE = (28, 28, 1)
+MODELS = ("convnet", "dense")
+DOWNSAMPLE = ("max", "average", "stride", "none")
+BOOK = FitConfig(epochs=5, steps_per_epoch=None, batch_size=64, learning_rate=1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run: its net, and how it is trained.
+
+    Raises:
+        InputError: the dense net has nothing to downsample.
+    """
+
+    model: str = "convnet"
+    downsample: str | None = None
+    fit: FitConfig = BOOK
+
+    def __post_init__(self) -> None:
+        if self.model == "dense" and self.downsample is not None:
+            raise InputError("--downsample is a choice of the convnet: leave it out with --model dense")
+
+    @property
+    def variant(self) -> str:
+        """Such as convnet, convnet-average, dense."""
+        return "-".join(filter(None, (self.model, self.downsample)))
+
+    @property
+    def workdir(self) -> Path:
+        """The default run directory."""
+        return Path(f"runs/mnist-{self.variant}-seed{self.fit.seed}")
+
+
+def net(config: Config) -> "nn.Module":
+    """The convnet of code 5-1 and 5-2 or the dense net of 2-2."""
+    from jaxconv.models import DenseNet, MnistConvNet
+
+    return DenseNet() if config.model == "dense" else MnistConvNet(config.downsample or "max")
+
+
+def run(config: Config, splits: "Splits", workdir: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Train, and fill the run directory; returns what result.json says."""
+    from jaxconv.fit import fit
+    from jaxconv.workdir import claim, environment
+
+    model = net(config)
+    described = command.describe(config.fit, model, splits)
+    described["data"] |= {"kind": "MNIST", "path": str(DATA / "mnist"), "validation": "the test digits"}
+    own = {"experiment": "mnist", "variant": config.variant, "downsample": config.downsample}
+    claim(workdir, own | described | environment(), resume=resume)
+    return fit(model, splits, config.fit, workdir, title=f"MNIST, {config.variant}, seed {config.fit.seed}")
+
+
+@one_line_errors
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = command.parser("experiments.mnist", __doc__)
+    parser.add_argument("--model", choices=MODELS, default="convnet", help="the net (default: %(default)s)")
+    parser.add_argument("--downsample", choices=DOWNSAMPLE, help="how the convnet grows coarser (default: max)")
+    parser.add_argument("--files", type=Path, help="folder of MNIST's four .gz files, in place of the download")
+    arguments = parser.parse_args(argv)
+    config = Config(arguments.model, arguments.downsample, command.fit_config(arguments, BOOK))
+    if arguments.summary:
+        from jaxconv.summary import summary
+
+        print(summary(net(config), IMAGE_SHAPE))
+        return
+    from jaxconv.downloads import interruptible
+    from jaxconv.mnist import read_mnist
+
+    with interruptible():
+        splits = read_mnist(DATA, arguments.files)
+    workdir = arguments.workdir or config.workdir
+    result = run(config, splits, workdir, resume=arguments.resume)
+    command.print_result(result, workdir)
+
+
+if __name__ == "__main__":
+    main()

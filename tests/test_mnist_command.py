@@ -1,0 +1,101 @@
+"""The command, end to end on MNIST in small, and every message it can end with."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import digits
+import pytest
+
+from experiments import mnist
+from jaxconv.errors import InputError
+from jaxconv.models import DOWNSAMPLE
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return digits.write(tmp_path / "files", monkeypatch)
+
+
+def fails(capsys, *arguments: object) -> str:
+    with pytest.raises(SystemExit) as stop:
+        mnist.main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+def test_the_book_s_numbers() -> None:
+    book = mnist.BOOK
+    assert (book.epochs, book.steps_per_epoch, book.batch_size, book.learning_rate) == (5, None, 64, 1e-3)
+    assert (book.schedule, mnist.DOWNSAMPLE) == ("constant", DOWNSAMPLE)
+
+
+def test_variants_have_names() -> None:
+    configs = [mnist.Config(), mnist.Config(downsample="stride"), mnist.Config(model="dense")]
+    assert [config.variant for config in configs] == ["convnet", "convnet-stride", "dense"]
+    assert str(configs[1].workdir) == "runs/mnist-convnet-stride-seed0"
+    with pytest.raises(InputError, match="--downsample is a choice of the convnet"):
+        mnist.Config(model="dense", downsample="max")
+
+
+@pytest.mark.parametrize("model", ["convnet", "dense"])
+def test_a_run_learns_the_digits_and_can_be_resumed(model, files: Path, capsys) -> None:
+    command = ["--files", str(files), "--model", model, "--batch-size", "20"]
+    mnist.main([*command, "--epochs", "4"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "preparing MNIST in data/mnist/3.0.1"
+    assert lines[4].startswith("epoch 4/4  loss ") and lines[5].startswith("last epoch: epoch 4  val_acc ")
+    assert lines[6].startswith("val_acc, mean of the last 4 epochs: ")
+    workdir = Path(f"runs/mnist-{model}-seed0")
+    assert lines[7:] == [f"saved in {workdir}"]
+    config, result = (json.loads((workdir / f"{name}.json").read_text()) for name in ("config", "result"))
+    assert (config["experiment"], config["variant"], config["image_size"]) == ("mnist", model, [28, 28])
+    assert config["data"]["counts"] == {"train": 150, "validation": 40, "test": 40}
+    assert (config["data"]["kind"], config["data"]["validation"]) == ("MNIST", "the test digits")
+    assert result["last"]["test_acc"] > 0.9
+    assert len(result["last"]["test_confusion"]) == 10
+    assert "holds a run: continue it with --resume" in fails(capsys, *command)
+    mnist.main([*command, "--epochs", "5", "--resume"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("epoch 5/5  loss ")
+
+
+def test_a_schedule_belongs_to_its_number_of_epochs(files: Path, capsys) -> None:
+    command = ["--files", str(files), "--model", "dense", "--schedule", "cosine"]
+    mnist.main([*command, "--epochs", "1"])
+    error = fails(capsys, *command, "--epochs", 2, "--resume")
+    assert 'has schedule="cosine over 1 epochs", but now it is "cosine over 2 epochs"' in error
+
+
+@pytest.mark.parametrize("downsample, parameters", [(None, "93,322"), ("stride", "121,994"), ("none", "2,038,922")])
+def test_the_summary_needs_no_data(downsample, parameters, capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    mnist.main(["--summary", *(["--downsample", downsample] if downsample else [])])
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["total", parameters]
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_files_are_named_before_anything_is_made(capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "nowhere/train-images-idx3-ubyte.gz is missing" in fails(capsys, "--files", "nowhere")
+    assert not Path("runs").exists()
+
+
+def test_a_dense_net_has_nothing_to_downsample(capsys) -> None:
+    assert "--downsample is a choice of the convnet" in fails(capsys, "--model", "dense", "--downsample", "max")
+
+
+def test_help_and_mistakes_need_no_jax() -> None:
+    code = (
+        "import sys, experiments.mnist, experiments.mnist_study; assert not {'jax', 'grain', 'numpy'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for command in ("mnist", "mnist_study"):
+        shown = subprocess.run(
+            [sys.executable, "-m", f"experiments.{command}", "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        assert shown.startswith(f"usage: python -m experiments.{command} ") and "--files" in shown
