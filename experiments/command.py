@@ -16,15 +16,20 @@ if TYPE_CHECKING:
     from jaxconv.records import Splits
 
 
-def parser(command: str, docstring: str) -> argparse.ArgumentParser:
-    """A parser with the common flags; a number that is not given stays with the book."""
+def bare_parser(command: str, docstring: str) -> argparse.ArgumentParser:
+    """A parser that shows a module's docstring as its help."""
     summary, _, details = docstring.partition("\n\n")
-    flags = argparse.ArgumentParser(
+    return argparse.ArgumentParser(
         prog=f"python -m {command}",
         description=summary,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def parser(command: str, docstring: str) -> argparse.ArgumentParser:
+    """A parser with the common flags; a number that is not given stays with the book."""
+    flags = bare_parser(command, docstring)
     flags.add_argument("--workdir", type=Path, help="run directory (default: runs/<experiment>-<variant>-seed<k>)")
     flags.add_argument("--epochs", type=int, help="epochs to train")
     flags.add_argument("--batch-size", type=int, help="pictures a step")

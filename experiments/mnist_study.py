@@ -2,14 +2,13 @@
 
     python -m experiments.mnist_study [--files DIR]
 
-Trains the convnet with max pooling, average pooling, strided convolutions and no downsampling, and the dense net, each
-with three seeds, as experiments.mnist does (runs that are there already are gone on with). Then two questions: what
-does the choice of downsampling cost and gain; and how does accuracy fall as the test digits are moved by some pixels?
+Trains the convnet with max pooling, average pooling, strided convolutions and no downsampling, and the dense net, as
+experiments.mnist does, each with three seeds. Then answers: how large is what a convolution puts out; what does the
+choice of downsampling cost and gain; how does accuracy fall as the test digits are moved by some pixels? An
+interrupted study goes on where it was.
 """
 
-import argparse
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
+from experiments import command
 from experiments.mnist import BOOK, DATA, IMAGE_SHAPE, Config, net, run
 from jaxconv.errors import InputError, one_line_errors
 
@@ -31,62 +31,80 @@ NETS = {
     "no downsampling": Config(downsample="none"),
     "dense net": Config(model="dense"),
 }
+MOVED = ("max pooling", "dense net")
 SHIFTS = [0, 1, 2, 3, 4, 5, 6]  # pixels
 DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
 
-def train(splits: "Splits", seeds: range, epochs: int) -> dict[str, list[Config]]:
-    """Train what is not trained yet; the runs of each net, one a seed."""
-    configs = {
-        name: [dataclasses.replace(config, fit=dataclasses.replace(BOOK, epochs=epochs, seed=seed)) for seed in seeds]
-        for name, config in NETS.items()
-    }
-    for config in (config for runs in configs.values() for config in runs):
-        print(config.workdir, flush=True)
-        run(config, splits, config.workdir, resume=True)
-    return configs
+def train(configs: dict[str, list[Config]], splits: "Splits", folder: Path) -> dict[str, list["TrainState"]]:
+    """Train what is not trained yet; the final weights of each net's runs."""
+    from jaxconv.checkpoints import restore_params
+    from jaxconv.train_step import evaluation_state
+
+    states = {}
+    for name, runs in configs.items():
+        model = net(runs[0])
+        workdirs = [folder / f"{config.variant}-seed{config.fit.seed}" for config in runs]
+        for config, workdir in zip(runs, workdirs, strict=True):
+            print(workdir, flush=True)
+            run(config, splits, workdir, resume=True)
+        states[name] = [evaluation_state(model, restore_params(model, IMAGE_SHAPE, workdir)) for workdir in workdirs]
+    return states
 
 
-def downsampling(configs: dict[str, list[Config]]) -> dict[str, Any]:
+def output_sizes() -> list[tuple[str, int, tuple[int, int]]]:
+    """Padding, stride, and the height and width that a 3x3 convolution makes of a digit's 28x28."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxconv.layers import Conv
+
+    digit = jax.ShapeDtypeStruct((1, *IMAGE_SHAPE), jnp.float32)
+
+    def size(padding: str, strides: int) -> tuple[int, int]:
+        layer = Conv(1, strides, padding)
+        shape = jax.eval_shape(lambda x: layer.init_with_output(jax.random.key(0), x)[0], digit).shape
+        return (shape[1], shape[2])
+
+    return [(padding, strides, size(padding, strides)) for padding in ("VALID", "SAME") for strides in (1, 2, 3)]
+
+
+def downsampling(states: dict[str, list["TrainState"]], splits: "Splits") -> dict[str, Any]:
     """What each net is, and what each of its runs came to."""
-    from jaxconv import metrics, summary
+    from jaxconv import summary
+    from jaxconv.fit import evaluate
 
     nets = {}
-    for name, runs in configs.items():
-        shapes, params = summary.layer_shapes(net(runs[0]), IMAGE_SHAPE)
-        last = [metrics.read(config.workdir)[-1] for config in runs]
-        tested = [json.loads((config.workdir / "result.json").read_text())["last"] for config in runs]
-        before_flatten = [(None, (1, *IMAGE_SHAPE)), *shapes][[layer for layer, _ in shapes].index("Flatten_0")]
-        nets[name] = {
-            "into_dense": before_flatten[1][1:],
-            "parameters": summary.count_params(params),
-            "acc": [row["acc"] for row in last],
-            "test_acc": [row["test_acc"] for row in tested],
-            "test_loss": [row["test_loss"] for row in tested],
-        }
+    for name, runs in states.items():
+        shapes, params = summary.layer_shapes(net(NETS[name]), IMAGE_SHAPE)
+        names = [layer for layer, _ in shapes]
+        into_dense = [IMAGE_SHAPE, *(shape[1:] for _, shape in shapes)][names.index("Flatten_0")]
+        nets[name] = {"into_dense": into_dense, "parameters": summary.count_params(params)}
+        for split in ("train", "test"):
+            found = [evaluate(state, getattr(splits, split), 500) for state in runs]
+            nets[name] |= {f"{split}_{key}": [run[key] for run in found] for key in ("acc", "loss")}
     return nets
 
 
-def translation(configs: dict[str, list[Config]], test: "ArraySource") -> dict[str, Any]:
-    """Accuracy of each run on moved test digits, and the share of their ink that is moved out: a number a shift."""
-    from jaxconv.checkpoints import restore_latest
+def translation(states: dict[str, list["TrainState"]], test: "ArraySource") -> dict[str, Any]:
+    """For each shift, the accuracy of each run on the moved test digits, and the share of ink that leaves the picture.
+
+    Both are means over the four directions.
+    """
     from jaxconv.fit import evaluate
 
     ways = [sorted({(pixels * rows, pixels * cols) for rows, cols in DIRECTIONS}) for pixels in SHIFTS]
     moved = [[move(test, rows, cols) for rows, cols in same] for same in ways]
 
     def over_shifts(measure: Callable[["ArraySource"], float]) -> list[float]:
-        return [sum(map(measure, sources)) / len(sources) for sources in moved]
+        return [fmean(map(measure, sources)) for sources in moved]
 
     def accuracy(state: "TrainState", source: "ArraySource") -> float:
         return float(evaluate(state, source, 500)["acc"])
 
     ink = float(test.images.sum())
     found: dict[str, Any] = {"pixels": SHIFTS, "ink_lost": over_shifts(lambda source: 1 - source.images.sum() / ink)}
-    for name in ("max pooling", "dense net"):
-        states = [restore_latest(net(config), IMAGE_SHAPE, config.workdir) for config in configs[name]]
-        found[name] = [over_shifts(partial(accuracy, state)) for state in states]
-    return found
+    return found | {name: [over_shifts(partial(accuracy, state)) for state in states[name]] for name in MOVED}
 
 
 def move(digits: "ArraySource", rows: int, cols: int) -> "ArraySource":
@@ -101,45 +119,48 @@ def move(digits: "ArraySource", rows: int, cols: int) -> "ArraySource":
     return ArraySource(images, digits.labels, digits.class_names)
 
 
-def tables(nets: dict[str, Any], shifts: dict[str, Any]) -> str:
-    """Both answers as Markdown, mean and range over the seeds."""
-    lines = [
-        "| net | into the dense layers | parameters | training acc, last epoch | test acc | test loss |",
-        "|---|---|---|---|---|---|",
-    ]
+def tables(sizes: list[tuple[str, int, tuple[int, int]]], nets: dict[str, Any], shifts: dict[str, Any]) -> str:
+    """The answers as Markdown; mean, lowest and highest over the seeds."""
+    lines = ["| padding | stride | 28x28 becomes |", "|---|---|---|"]
+    lines += [f"| {padding} | {strides} | {size[0]}x{size[1]} |" for padding, strides, size in sizes]
+    lines += ["", "| net | into the dense layers | parameters | training acc | test acc | test loss |"]
+    lines += ["|---|---|---|---|---|---|"]
     for name, found in nets.items():
         into = f"{'x'.join(map(str, found['into_dense']))} = {math.prod(found['into_dense']):,}"
-        row = [name, into, f"{found['parameters']:,}", f"{fmean(found['acc']):.4f}"]
+        row = [name, into, f"{found['parameters']:,}", f"{fmean(found['train_acc']):.4f}"]
         lines.append(f"| {' | '.join([*row, _spread(found['test_acc']), _spread(found['test_loss'])])} |")
+    convnet, dense = (1 - fmean(nets[name]["test_acc"]) for name in MOVED)
+    fewer = 1 - convnet / dense if dense else 0.0
+    lines += ["", f"Test errors: {dense:.2%} of the dense net, {convnet:.2%} of the convnet, {fewer:.0%} fewer."]
     lines += ["", "| pixels moved | convnet, test acc | dense net, test acc | ink moved out |", "|---|---|---|---|"]
     for column, pixels in enumerate(shifts["pixels"]):
-        accuracies = [_spread([run[column] for run in shifts[name]]) for name in ("max pooling", "dense net")]
+        accuracies = [_spread([run[column] for run in shifts[name]]) for name in MOVED]
         lines.append(f"| {pixels} | {' | '.join(accuracies)} | {shifts['ink_lost'][column]:.1%} |")
     return "\n".join(lines) + "\n"
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Mean, and lowest and highest."""
     return f"{fmean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    summary, _, details = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.mnist_study",
-        description=summary,
-        epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.bare_parser("experiments.mnist_study", __doc__)
     parser.add_argument("--files", type=Path, help="folder of MNIST's four .gz files, in place of the download")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each net (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=BOOK.epochs, help="epochs of each run (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/mnist-study"), help="(default: %(default)s)")
     arguments = parser.parse_args(argv)
+    out: Path = arguments.out
     if arguments.seeds < 1:
         raise InputError(f"--seeds is {arguments.seeds}: give a whole number above 0")
+    fits = [dataclasses.replace(BOOK, epochs=arguments.epochs, seed=seed) for seed in range(arguments.seeds)]
+    configs = {name: [dataclasses.replace(config, fit=fit) for fit in fits] for name, config in NETS.items()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made ({error.strerror}): name another folder") from error
 
     from jaxconv.downloads import interruptible
     from jaxconv.figures import write_bands
@@ -148,19 +169,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     with interruptible():
         splits = read_mnist(DATA, arguments.files)
-    configs = train(splits, range(arguments.seeds), arguments.epochs)
-    nets, shifts = downsampling(configs), translation(configs, cast("ArraySource", splits.test))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.out / "study.json", {"downsampling": nets, "translation": shifts})
-    (arguments.out / "tables.md").write_text(tables(nets, shifts))
+    states = train(configs, splits, out / "runs")
+    nets, shifts = downsampling(states, splits), translation(states, cast("ArraySource", splits.test))
+    write_json(out / "study.json", {"downsampling": nets, "translation": shifts})
     write_bands(
-        arguments.out / "translation.png",
+        out / "translation.png",
         SHIFTS,
-        {name: shifts[name] for name in ("max pooling", "dense net")},
+        {"convnet": shifts["max pooling"], "dense net": shifts["dense net"]},
         labels=("Pixels that the test digits are moved by", "Test accuracy"),
         title=f"MNIST: moved digits, mean and range of {arguments.seeds} seeds",
     )
-    print(tables(nets, shifts))
+    found = tables(output_sizes(), nets, shifts)
+    (out / "tables.md").write_text(found)
+    print(found)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,16 @@ import math
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from jaxconv.train_step import TrainState, create_state, learning_rates, rmsprop
+from jaxconv.train_step import TrainState
 
 
 def _negative_val_loss(metrics: dict[str, float]) -> float:
@@ -76,9 +79,12 @@ class Checkpoints:
         return self._manager.restore(epoch, args=args).state
 
 
-def restore_latest(model: nn.Module, image_shape: tuple[int, ...], workdir: Path) -> TrainState:
-    """The state after a run's last saved epoch, to evaluate it: its optimizer goes on with no run's learning rate."""
-    optimizer = rmsprop(learning_rates("constant", 0.0, 1))
-    template = jax.eval_shape(lambda: create_state(model, image_shape, optimizer, 0))
-    with Checkpoints(workdir / "checkpoints", template) as checkpoints:
-        return checkpoints.restore(checkpoints.latest_epoch)
+def restore_params(model: nn.Module, image_shape: tuple[int, ...], workdir: Path) -> Any:
+    """The weights after a run's last saved epoch, whatever it was optimized with."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    shapes = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
+    item = {"params": jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes["params"])}
+    arguments = ocp.checkpoint_utils.construct_restore_args(item)
+    with ocp.CheckpointManager((workdir / "checkpoints").absolute(), item_names=("state",)) as manager:
+        wanted = ocp.args.PyTreeRestore(item, restore_args=arguments, partial_restore=True)
+        return manager.restore(manager.latest_step(), args=ocp.args.Composite(state=wanted)).state["params"]

@@ -39,5 +39,5 @@ class FitConfig:
             raise InputError(f"--seed is {self.seed}: give a whole number from 0 on")
 
     def steps_of_an_epoch(self, pictures: int) -> int:
-        """With this many pictures to train on."""
+        """The number of steps, with this many pictures to train on."""
         return self.steps_per_epoch or math.ceil(pictures / self.batch_size)

@@ -2,12 +2,16 @@
 
 import contextlib
 import os
+import queue
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from jaxconv.errors import InputError
+
+SECONDS_TO_ANSWER = 6
 
 
 def fetch(url: str, path: Path, *, size: int, sha256: str, cure: str) -> Path:
@@ -29,10 +33,9 @@ def fetch(url: str, path: Path, *, size: int, sha256: str, cure: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         if not path.exists():
-            # tensorflow-datasets asks a host that does not answer for minutes: ask it once before.
-            with requests.get(url, stream=True, timeout=4) as answer:
-                if not answer.ok:
-                    raise InputError(f"{url} answers {answer.status_code} {answer.reason}: {cure}")
+            refusal = _ask(url)
+            if refusal is not None:
+                raise InputError(f"{url} {refusal}: {cure}")
         # The thread that tensorflow-datasets writes with may outlive an interrupt, hence ignore_cleanup_errors.
         with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent, ignore_cleanup_errors=True) as temp:
             manager = tfds.download.DownloadManager(download_dir=temp, manual_dir=path.parent, url_infos={url: known})
@@ -44,6 +47,30 @@ def fetch(url: str, path: Path, *, size: int, sha256: str, cure: str) -> Path:
     except (requests.RequestException, tfds.download.DownloadError) as error:
         raise InputError(f"{url} cannot be downloaded ({type(error).__name__}): {cure}") from error
     return path
+
+
+def _ask(url: str) -> str | None:
+    """Why the host does not send the file; None if it does.
+
+    tensorflow-datasets would ask a host that does not answer for minutes. A timeout is for each of a host's
+    addresses, so that only a thread that is left behind keeps to the time.
+    """
+    import requests
+
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            with requests.get(url, stream=True, timeout=SECONDS_TO_ANSWER) as answer:
+                answers.put(None if answer.ok else f"answers {answer.status_code} {answer.reason}")
+        except requests.RequestException as error:
+            answers.put(f"cannot be downloaded ({type(error).__name__})")
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answers.get(timeout=SECONDS_TO_ANSWER)
+    except queue.Empty:
+        return f"does not answer within {SECONDS_TO_ANSWER} seconds"
 
 
 @contextlib.contextmanager

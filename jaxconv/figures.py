@@ -39,7 +39,7 @@ def write_bands(
     labels: tuple[str, str],
     title: str,
 ) -> None:
-    """Each of `series` has a row of values over `x` a seed: their mean as a line, their range as a band."""
+    """Each of `series` is a list of rows over `x`, one row a seed: their mean as a line, their range as a band."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")

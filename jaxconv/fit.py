@@ -32,13 +32,13 @@ def fit(
 ) -> Row:
     """Train until `config.epochs`, going on from the newest checkpoint in `workdir`; return what result.json says.
 
-    Each epoch, in this order: train, validate, write the metrics line, save the checkpoint, draw the curves. A kill
+    Each epoch, in this order: train, validate, write the metrics line, draw the curves, save the checkpoint. A kill
     between any two loses no more than that epoch: on resume, lines of epochs that were never saved are dropped and
     the epochs trained again, to the same bits.
     """
     steps = config.steps_of_an_epoch(len(splits.train))
-    learning_rate = learning_rates(config.schedule, config.learning_rate, config.epochs * steps)
-    optimizer = rmsprop(learning_rate)  # once: a state with another is another program to compile
+    schedule = learning_rates(config.schedule, config.learning_rate, config.epochs * steps)
+    optimizer = rmsprop(schedule)  # once: a state with another is another program to compile
 
     def new_state() -> TrainState:
         return create_state(model, splits.train[0]["image"].shape, optimizer, config.seed)
@@ -63,12 +63,12 @@ def fit(
             validated = evaluate(state, splits.validation, config.batch_size)
             row = {"epoch": epoch, "step": epoch * steps, "loss": trained["loss"], "acc": trained["acc"]}
             row |= {"val_loss": validated["loss"], "val_acc": validated["acc"]}
-            row |= {"learning_rate": float(learning_rate(epoch * steps - 1))}  # of the epoch's last step
+            row |= {"learning_rate": float(schedule(epoch * steps - 1))}  # of the epoch's last step
             row |= {"seconds": round(time.perf_counter() - started, 3)} | speed
             rows.append(row)
             metrics.append(workdir, row)
-            checkpoints.save(epoch, state, row["val_loss"])
             figures.write_curves(rows, workdir / "figures", title)
+            checkpoints.save(epoch, state, row["val_loss"])
             print(describe(row, config.epochs), flush=True)
         result = summarize(rows, checkpoints, state, splits, config.batch_size)
     write_json(workdir / "result.json", result)

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import os
 import sys
 import tempfile
 import zlib
@@ -11,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -68,8 +68,10 @@ def read_mnist(data_dir: Path, files: Path | None = None) -> Splits:
             is not complete.
     """
     prepared = data_dir / "mnist" / VERSION
-    if not prepared.exists():
+    if not os.path.exists(prepared):  # Path.exists raises in a closed folder
         _prepare(prepared, files)
+    elif files is not None:
+        print(f"{prepared} is there already: --files {files} is not read", flush=True)
     train, test = (_read(prepared, split) for split in ("train", "test"))
     return Splits(train, validation=test, test=test)
 
@@ -77,35 +79,36 @@ def read_mnist(data_dir: Path, files: Path | None = None) -> Splits:
 def _read(prepared: Path, split: str) -> ArraySource:
     import tensorflow_datasets as tfds
 
-    decoders = {"image": tfds.decode.SkipDecoding()}  # one digit after the other takes it twice as long as OpenCV
     try:
-        source = tfds.data_source(f"mnist:{VERSION}", split=split, data_dir=prepared.parents[1], decoders=decoders)
+        source = tfds.data_source(f"mnist:{VERSION}", split=split, data_dir=prepared.parents[1])
         records = source.__getitems__(range(len(source)))
-        images = np.stack([_decode(record["image"]) for record in records])
+        images = np.stack([record["image"] for record in records])
         labels = np.array([record["label"] for record in records], np.int32)
         return ArraySource(images, labels, source.dataset_info.features["label"].names)
-    # A data set without its description, with cut or flipped bytes: each raises something else.
+    except (ImportError, MemoryError):
+        raise
+    # A data set without its description, in another format, with cut or flipped bytes: each raises something else.
     except Exception as error:
         raise InputError(
-            f"{prepared} is damaged or not complete ({type(error).__name__}): delete it, and MNIST is prepared anew"
+            f"{prepared} is damaged or not complete ({type(error).__name__}): move it away, and MNIST is prepared anew"
         ) from error
 
 
-def _decode(png: bytes) -> UInt8[np.ndarray, "h w 1"]:
-    return np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE))[..., None]
-
-
 def _prepare(prepared: Path, files: Path | None) -> None:
+    contents = None if files is None else _unpack(files)  # before anything is made
     print(f"preparing MNIST in {prepared}", flush=True)
     try:
         prepared.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=prepared.parent) as temp:
             folder = Path(temp)
-            contents = _unpack(files or _download(folder))
-            _build(contents, folder)
+            _build(contents or _unpack(_download(folder)), folder)
             (folder / "mnist" / VERSION).replace(prepared)
-    except OSError as error:
-        raise InputError(f"{prepared} cannot be written ({error.strerror})") from error
+    except InputError:
+        raise
+    except (OSError, RuntimeError) as error:  # a full disk is the latter to tensorflow-datasets
+        if not os.path.exists(prepared):  # else another process was faster
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise InputError(f"{prepared} cannot be written ({reason}): make room there, or run elsewhere") from error
 
 
 def _download(folder: Path) -> Path:
@@ -116,11 +119,11 @@ def _download(folder: Path) -> Path:
 
 
 def _unpack(folder: Path) -> dict[str, bytes]:
-    """The content of the four files. Their own checksums may differ: who unpacked and packed them changed nothing."""
+    """The content of the four files, known by its checksum: that of the packed file changes when it is packed anew."""
     contents = {}
     for name, known in FILES.items():
         path, cure = folder / name, "--files takes the folder of MNIST's four original .gz files"
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InputError(f"{path} is missing: {cure}")
         try:
             contents[name] = gzip.decompress(path.read_bytes())

@@ -58,6 +58,15 @@ def create_state(
     return jax.device_put(jax.jit(create)(), jax.devices()[0])
 
 
+NO_UPDATES = optax.identity()  # one for all: a state with another is another program to compile
+
+
+def evaluation_state(model: nn.Module, params: Any) -> TrainState:
+    """A state of given weights, for `eval_step` alone."""
+    params = jax.device_put(params, jax.devices()[0])
+    return TrainState.create(apply_fn=model.apply, params=params, tx=NO_UPDATES, dropout_key=None)
+
+
 def scale(images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     """Pictures stay uint8 until here; this is the one place that makes them float32 in [0, 1]."""
     return images.astype(jnp.float32) / 255

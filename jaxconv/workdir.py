@@ -13,7 +13,7 @@ from jaxconv.errors import InputError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint", "numpy", "opencv-python-headless", "pillow")
 
-# What may differ when a run is resumed: where it runs, where its pictures lie, and how long it is to go on.
+# What may differ when a run is resumed: where it runs, where its pictures lie, and how much longer it is to go on.
 MAY_CHANGE = ("versions.", "device.", "data.path", "epochs")
 
 
@@ -63,6 +63,10 @@ def claim(workdir: Path, config: dict[str, Any], *, resume: bool) -> None:
 
 
 def _check_same(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    if new["epochs"] < old["epochs"]:
+        raise InputError(
+            f"--resume: the run in {workdir} is one of {old['epochs']} epochs: --epochs can make it longer, not shorter"
+        )
     was, is_now = _flatten(old), _flatten(new)
     for key in sorted(was.keys() | is_now.keys()):
         if not key.startswith(MAY_CHANGE) and was.get(key) != is_now.get(key):

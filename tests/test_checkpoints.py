@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxconv.checkpoints import Checkpoints
+from jaxconv.checkpoints import Checkpoints, restore_params
+from jaxconv.models import DenseNet
 from jaxconv.train_step import TrainState
 
 
@@ -50,6 +51,21 @@ def test_everything_of_a_state_comes_back(tmp_path, monkeypatch):
     for one, other in zip(leaves(saved), leaves(restored), strict=True):
         np.testing.assert_array_equal(one, other)
     assert jax.random.uniform(restored.dropout_key) == jax.random.uniform(saved.dropout_key)
+
+
+def test_weights_come_back_without_their_optimizer(tmp_path):
+    model, images = DenseNet(), jnp.zeros((1, 4, 5, 1))
+    saved = {}
+    for epoch in (1, 2):
+        params = model.init(jax.random.key(epoch), images, train=False)["params"]
+        state = TrainState.create(
+            apply_fn=model.apply, params=params, tx=optax.adam(0.1), dropout_key=jax.random.key(0)
+        )
+        with Checkpoints(tmp_path / "checkpoints", state) as checkpoints:
+            checkpoints.save(epoch, state, 1.0)
+        saved = params
+    restored = restore_params(model, (4, 5, 1), tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(saved))
 
 
 def test_an_epoch_is_saved_once(tmp_path):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from jaxconv import downloads
 from jaxconv.downloads import fetch, interruptible
 from jaxconv.errors import InputError
 
@@ -130,6 +131,13 @@ def test_no_server(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(monkeypatch) as gone:
         pass
     check_refused(gone.url, path, f"{gone.url} cannot be downloaded (ConnectionError): {CURE}")
+
+
+def test_a_host_that_stays_silent_is_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the connection and never answers; requests alone would wait for the whole of each timeout."""
+    monkeypatch.setattr(downloads, "SECONDS_TO_ANSWER", 0.3)
+    monkeypatch.setattr("requests.get", lambda *args, **options: threading.Event().wait())
+    check_refused("http://localhost/file", path, f"http://localhost/file does not answer within 0.3 seconds: {CURE}")
 
 
 def test_kept_file_is_damaged(served: Served, path: Path) -> None:

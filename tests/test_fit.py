@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from jaxconv import metrics
+from jaxconv import figures, metrics
 from jaxconv.augment import RandomAffine
-from jaxconv.checkpoints import restore_latest
+from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
 from jaxconv.fit import describe, evaluate, fit
 from jaxconv.models import CatsDogsConvNet
 from jaxconv.records import read_splits
-from jaxconv.train_step import create_state, eval_step, rmsprop, train_step
+from jaxconv.train_step import create_state, eval_step, learning_rates, rmsprop, train_step
 
 TIMES = {"seconds", "images_per_second", "data_wait"}
 
@@ -23,8 +23,8 @@ def splits(photos):
     return read_splits(photos, (46, 46))
 
 
-def run(splits, workdir, epochs):
-    config = FitConfig(epochs=epochs, steps_per_epoch=3, batch_size=4, learning_rate=1e-4)
+def run(splits, workdir, epochs, **options):
+    config = FitConfig(**{"epochs": epochs, "steps_per_epoch": 3, "batch_size": 4, "learning_rate": 1e-4} | options)
     return fit(CatsDogsConvNet(dropout=0.5), splits, config, workdir, title="a test", augment=RandomAffine())
 
 
@@ -32,8 +32,11 @@ def rows_of(workdir):
     return [{key: value for key, value in row.items() if key not in TIMES} for row in metrics.read(workdir)]
 
 
-def weights_of(workdir):
-    state = restore_latest(CatsDogsConvNet(dropout=0.5), (46, 46, 3), workdir)
+def state_of(workdir):
+    optimizer = rmsprop(learning_rates("constant", 1e-4, 1))
+    template = jax.eval_shape(lambda: create_state(CatsDogsConvNet(dropout=0.5), (46, 46, 3), optimizer, 0))
+    with Checkpoints(workdir / "checkpoints", template) as checkpoints:
+        state = checkpoints.restore(checkpoints.latest_epoch)
     return jax.device_get((state.step, state.params, state.opt_state))
 
 
@@ -74,7 +77,29 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(whole, splits, tmp
     result = run(splits, tmp_path, 3)
     assert rows_of(tmp_path) == rows_of(whole[0])
     assert result == whole[1]
-    jax.tree.map(np.testing.assert_array_equal, weights_of(tmp_path), weights_of(whole[0]))
+    jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path), state_of(whole[0]))
+
+
+@pytest.mark.parametrize("moment", ["write_curves", "save"])
+def test_a_killed_run_of_whole_passes_and_a_schedule_goes_on_to_the_bit(moment, splits, tmp_path, monkeypatch):
+    """Steps of four and of two pictures, and a rate that depends on the step; killed in its second epoch."""
+    options = {"steps_per_epoch": None, "schedule": "cosine"}
+    result = run(splits, tmp_path / "whole", 3, **options)
+    owner = {"write_curves": figures, "save": Checkpoints}[moment]
+    original = getattr(owner, moment)
+
+    def killed_at_the_second(*arguments, **keywords):
+        if len(metrics.read(tmp_path / "killed")) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments, **keywords)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, moment, killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            run(splits, tmp_path / "killed", 3, **options)
+    assert run(splits, tmp_path / "killed", 3, **options) == result
+    assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
+    jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "killed"), state_of(tmp_path / "whole"))
 
 
 def test_a_complete_run_is_only_summed_up_again(whole, splits):

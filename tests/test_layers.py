@@ -84,14 +84,21 @@ def test_average_pool_equals_xla(height, width):
 sizes = st.integers(1, 40)
 
 
-@settings(max_examples=60, deadline=None)
-@given(height=sizes, width=sizes, strides=st.integers(1, 4), padding=st.sampled_from(["VALID", "SAME"]))
-def test_the_size_of_a_convolution_s_output(height, width, strides, padding):
+@settings(max_examples=100, deadline=None)
+@given(
+    picture=st.tuples(sizes, sizes),
+    window=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    strides=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    padding=st.sampled_from(["VALID", "SAME"]),
+)
+def test_the_size_of_a_convolution_s_output(picture, window, strides, padding):
     """Section 5.1.1: o = floor((i - f) / s) + 1 for VALID; SAME pads to o = ceil(i / s)."""
-    x = jax.ShapeDtypeStruct((1, height, width, 2), jnp.float32)
-    output, _ = jax.eval_shape(lambda x: layers.Conv(5, strides, padding).init_with_output(jax.random.key(0), x), x)
-    expected = [max(0, (i - 3) // strides + 1) if padding == "VALID" else -(-i // strides) for i in (height, width)]
-    assert output.shape == (1, *expected, 5)
+    x = jax.ShapeDtypeStruct((1, *picture, 2), jnp.float32)
+    layer = nn.Conv(5, window, strides, padding, conv_general_dilated=layers.conv_general_dilated)
+    output, _ = jax.eval_shape(lambda x: layer.init_with_output(jax.random.key(0), x), x)
+    valid = [max(0, (i - f) // s + 1) for i, f, s in zip(picture, window, strides, strict=True)]
+    same = [-(-i // s) for i, s in zip(picture, strides, strict=True)]
+    assert output.shape == (1, *(valid if padding == "VALID" else same), 5)
 
 
 @settings(max_examples=30, deadline=None)

@@ -99,7 +99,15 @@ def test_wrong_files_are_named_and_nothing_is_left(name, content, message, files
     elif content is not None:
         path.write_bytes(content)
     refused(tmp_path / "data", files, str(path), message, "--files takes the folder of MNIST's four original .gz")
-    assert nothing_left(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_files_that_are_not_needed_are_said_to_be_left(files: Path, tmp_path: Path, capsys) -> None:
+    read_mnist(tmp_path / "data", files)
+    capsys.readouterr()
+    read_mnist(tmp_path / "data", tmp_path / "nowhere")
+    said = f"{tmp_path}/data/mnist/3.0.1 is there already: --files {tmp_path}/nowhere is not read\n"
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "mnist-test.array_record-00000-of-00001"])
@@ -113,7 +121,7 @@ def test_a_damaged_or_half_prepared_copy_is_named(name, damage, files: Path, tmp
     path.unlink()
     if damage != "gone":
         path.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
-    refused(data, None, f"{data}/mnist/3.0.1 is damaged or not complete", "delete it, and MNIST is prepared anew")
+    refused(data, None, f"{data}/mnist/3.0.1 is damaged or not complete", "move it away, and MNIST is prepared anew")
 
 
 def test_a_failure_while_preparing_leaves_nothing(files: Path, tmp_path: Path, monkeypatch) -> None:
@@ -121,6 +129,28 @@ def test_a_failure_while_preparing_leaves_nothing(files: Path, tmp_path: Path, m
     with pytest.raises(KeyboardInterrupt):
         read_mnist(tmp_path / "data", files)
     assert nothing_left(tmp_path / "data")
+
+
+def test_a_full_disk_is_named(files: Path, tmp_path: Path, monkeypatch) -> None:
+    def fail(contents: dict[str, bytes], folder: Path) -> None:
+        raise RuntimeError("Failed to finalize writing\nwrite() failed: No space left on device")  # as array_record
+
+    monkeypatch.setattr(mnist, "_build", fail)
+    refused(tmp_path / "data", files, "data/mnist/3.0.1 cannot be written (Failed to finalize writing): make room")
+    assert nothing_left(tmp_path / "data")
+
+
+def test_another_process_may_be_faster(files: Path, tmp_path: Path, monkeypatch) -> None:
+    build = mnist._build
+
+    def slow(contents: dict[str, bytes], folder: Path) -> None:
+        monkeypatch.setattr(mnist, "_build", build)
+        read_mnist(tmp_path / "data", files)
+        build(contents, folder)
+
+    monkeypatch.setattr(mnist, "_build", slow)
+    assert len(read_mnist(tmp_path / "data", files).train) == digits.COUNTS["train"]
+    assert sorted(path.name for path in (tmp_path / "data/mnist").iterdir()) == ["3.0.1"]
 
 
 def test_a_place_that_cannot_be_written_is_named(files: Path, tmp_path: Path) -> None:

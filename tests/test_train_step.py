@@ -8,6 +8,7 @@ from jaxconv.models import CatsDogsConvNet
 from jaxconv.train_step import (
     create_state,
     eval_step,
+    evaluation_state,
     learning_rates,
     losses_and_predictions,
     rmsprop,
@@ -158,6 +159,15 @@ def test_evaluation_counts_each_masked_row_once_without_dropout():
         np.testing.assert_allclose(parts[0][name] + parts[1][name], total, rtol=1e-5)
     assert float(whole["count"]) == 7
     assert eval_step._cache_size() == before + 1
+
+
+def test_states_for_evaluation_share_one_compilation():
+    model, batch = CatsDogsConvNet(), random_batch(5) | {"mask": np.ones(5, bool)}
+    states = [evaluation_state(model, jax.device_get(new_state(seed=seed).params)) for seed in (0, 1)]
+    before = eval_step._cache_size()
+    losses = [float(eval_step(state, batch)["loss"]) for state in states]
+    assert eval_step._cache_size() == before + 1
+    assert losses[0] == pytest.approx(float(eval_step(new_state(seed=0), batch)["loss"])) != losses[1]
 
 
 def test_the_confusion_matrix_has_labels_as_rows():

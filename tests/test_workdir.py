@@ -34,6 +34,14 @@ def test_where_and_how_long_may_change(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 3
 
 
+def test_a_run_is_not_made_shorter(tmp_path):
+    """It may have trained more epochs already, whose lines and weights would stay."""
+    claim(tmp_path, CONFIG, resume=False)
+    with pytest.raises(InputError, match="is one of 2 epochs: --epochs can make it longer, not shorter"):
+        claim(tmp_path, CONFIG | {"epochs": 1}, resume=True)
+    assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 2
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
