@@ -10,7 +10,7 @@ import optax
 from flax.training import train_state
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from jaxconv.layers import summed_gradients
+from jaxconv.layers import summed, summed_gradients
 from jaxconv.seeds import derive_seed
 
 Sums = dict[str, Array]
@@ -108,14 +108,18 @@ def eval_step(state: TrainState, batch: dict[str, Array]) -> Sums:
 
     loss, correct and count are float32 scalars; confusion is float32[k, k], rows the labels, columns the predictions.
     """
-    logits = state.apply_fn({"params": state.params}, scale(batch["image"]), train=False)
-    losses, predictions = losses_and_predictions(logits, batch["label"])
-    mask = batch["mask"].astype(jnp.float32)
-    classes = max(2, logits.shape[-1])
-    confusion = jnp.zeros((classes, classes)).at[batch["label"], predictions].add(mask)
-    return {
-        "loss": jnp.sum(losses * mask),
-        "correct": jnp.trace(confusion),
-        "count": mask.sum(),
-        "confusion": confusion,
-    }
+
+    def evaluate(chunk: dict[str, Array]) -> Sums:
+        logits = state.apply_fn({"params": state.params}, scale(chunk["image"]), train=False)
+        losses, predictions = losses_and_predictions(logits, chunk["label"])
+        mask = chunk["mask"].astype(jnp.float32)
+        classes = max(2, logits.shape[-1])
+        confusion = jnp.zeros((classes, classes)).at[chunk["label"], predictions].add(mask)
+        return {
+            "loss": jnp.sum(losses * mask),
+            "correct": jnp.trace(confusion),
+            "count": mask.sum(),
+            "confusion": confusion,
+        }
+
+    return summed(evaluate, batch)

@@ -134,6 +134,20 @@ def test_other_convolutions_are_left_to_xla(options):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 20, 32])
+@pytest.mark.parametrize("values", [1, 30_000])
+def test_sums_over_the_batch_do_not_depend_on_its_chunks(rows, values):
+    """Rows of 5 and of 150,000 values: in chunks of up to 16 rows, and row by row."""
+    x = jax.random.normal(jax.random.key(0), (rows, 5, values))
+
+    def function(batch):
+        return {"tanh": jnp.tanh(batch["x"]).sum(), "rows": jnp.float32(len(batch["x"]))}
+
+    sums = jax.jit(lambda x: layers.summed(function, {"x": x}))(x)
+    assert sums["rows"] == rows
+    np.testing.assert_allclose(sums["tanh"], np.tanh(np.asarray(x, np.float64)).sum(), rtol=1e-4, atol=0.5)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20, 32])
 def test_summed_gradients_equal_the_gradient_at_once(rows):
     weights = jax.random.normal(jax.random.key(0), (5,))
     batch = {"x": jax.random.normal(jax.random.key(1), (rows, 5))}
