@@ -102,10 +102,12 @@ def run(config: Config, workdir: Path, *, resume: bool = False) -> dict[str, Any
     """Read, train, and fill the run directory; returns what result.json says."""
     # The heavy imports wait until the flags are known to be right.
     from jaxconv.augment import RandomAffine
+    from jaxconv.compilation import use_cache
     from jaxconv.figures import write_augmented
     from jaxconv.fit import fit
     from jaxconv.workdir import claim, environment
 
+    use_cache()
     splits = read(config.data)
     claim(workdir, describe(config, splits) | environment(), resume=resume)
     title = f"cats against dogs, {config.variant}, seed {config.fit.seed}"

@@ -61,9 +61,11 @@ def net(config: Config) -> "nn.Module":
 
 def run(config: Config, splits: "Splits", workdir: Path, *, resume: bool = False) -> dict[str, Any]:
     """Train, and fill the run directory; returns what result.json says."""
+    from jaxconv.compilation import use_cache
     from jaxconv.fit import fit
     from jaxconv.workdir import claim, environment
 
+    use_cache()
     model = net(config)
     described = command.describe(config.fit, model, splits)
     described["data"] |= {"kind": "MNIST", "path": str(DATA / "mnist"), "validation": "the test digits"}
