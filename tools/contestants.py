@@ -21,7 +21,6 @@ import numpy as np
 
 BATCH = 32
 SIZE = (150, 150)
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 Batch = tuple[np.ndarray, np.ndarray]  # uint8[32, 150, 150, 3], int32[32]
 
 
@@ -156,7 +155,7 @@ class KerasGrain(Keras):
 
 
 class Torch(Contestant):
-    """PyTorch, channels last; decoded and warped by Pillow in two DataLoader workers."""
+    """PyTorch, channels last; decoded and warped by Pillow in a DataLoader worker a core."""
 
     def __init__(self, data: Path) -> None:
         import torch
@@ -189,7 +188,8 @@ class Torch(Contestant):
 
     def _loader(self, split: str, augment: bool) -> Any:
         pictures = TorchPictures(self.data / split, augment)
-        return self.torch.utils.data.DataLoader(pictures, BATCH, shuffle=augment, num_workers=CORES)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.torch.utils.data.DataLoader(pictures, BATCH, shuffle=augment, num_workers=cores)
 
     def batches(self) -> Iterator[Any]:
         return iter(self._loader("train", True))
