@@ -3,17 +3,12 @@
 Kernels start glorot_uniform and biases zero, convolutions are VALID and pooling floors: Keras's defaults, not Flax's.
 """
 
-from collections.abc import Callable
-from functools import partial
-
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from jaxconv.layers import AveragePool, Conv, MaxPool
+from jaxconv.layers import AveragePool, Conv, Dense, MaxPool
 
 DOWNSAMPLE = ("max", "average", "stride", "none")
-
-Dense: Callable[..., nn.Dense] = partial(nn.Dense, kernel_init=nn.initializers.glorot_uniform())
 
 
 class Flatten(nn.Module):

@@ -10,7 +10,7 @@ import optax
 from flax.training import train_state
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from jaxconv.layers import summed, summed_gradients
+from jaxconv.chunks import summed, summed_gradients
 from jaxconv.seeds import derive_seed
 
 Sums = dict[str, Array]
@@ -90,11 +90,13 @@ def train_step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, 
     weights and the dropout of this step as Keras does: loss, correct, count.
     """
 
-    def loss(params: Any, chunk: dict[str, Array], key: Key[Array, ""]) -> tuple[Array, Sums]:
-        logits = state.apply_fn({"params": params}, scale(chunk["image"]), train=True, rngs={"dropout": key})
+    def loss(variables: Any, chunk: dict[str, Array], key: Key[Array, ""]) -> tuple[Array, tuple[Sums, Any]]:
+        images, rngs = scale(chunk["image"]), {"dropout": key}
+        logits, factors = state.apply_fn(variables, images, train=True, rngs=rngs, mutable=["factors"])
         losses, predictions = losses_and_predictions(logits, chunk["label"])
         correct = jnp.sum(predictions == chunk["label"], dtype=jnp.float32)
-        return losses.sum(), {"loss": losses.sum(), "correct": correct, "count": jnp.float32(losses.size)}
+        sums = {"loss": losses.sum(), "correct": correct, "count": jnp.float32(losses.size)}
+        return losses.sum(), (sums, factors)
 
     key = jax.random.fold_in(state.dropout_key, state.step)
     gradients, sums = summed_gradients(loss, state.params, batch, key)

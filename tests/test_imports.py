@@ -13,6 +13,7 @@ FLOW = [
     "mnist",
     "augment",
     "batches",
+    "chunks",
     "layers",
     "models",
     "summary",

@@ -1,4 +1,4 @@
-"""The fast formulations against XLA's plain ones, and the gradients in chunks against the gradient at once."""
+"""The fast formulations against XLA's plain ones and Flax's layers."""
 
 import flax.linen as nn
 import jax
@@ -25,8 +25,9 @@ SHAPES = [
 ]
 
 
-def plain_conv(x, kernel):
-    return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layers.LAYOUT)
+def plain_conv(x, kernel, bias):
+    y = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return y + bias[None, None, None]
 
 
 def plain_pool(x):
@@ -54,7 +55,10 @@ def test_conv_equals_xla(height, width, channels, features):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, height, width, channels)).astype(np.float32)
     kernel = rng.normal(size=(3, 3, channels, features)).astype(np.float32)
-    jax.tree.map(assert_close, gradients(layers.conv_valid, x, kernel), gradients(plain_conv, x, kernel))
+    bias = rng.normal(size=features).astype(np.float32)
+    expected = gradients(plain_conv, x, kernel, bias)
+    jax.tree.map(assert_close, gradients(layers.conv_valid, x, kernel, bias), expected)
+    assert_close(jax.jit(layers.conv_valid)(x, kernel, bias), expected[0])  # without a gradient it is another program
 
 
 @pytest.mark.parametrize("batch", [1, 3, 20, 32])
@@ -85,19 +89,14 @@ sizes = st.integers(1, 40)
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    picture=st.tuples(sizes, sizes),
-    window=st.tuples(st.integers(1, 7), st.integers(1, 7)),
-    strides=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    padding=st.sampled_from(["VALID", "SAME"]),
-)
-def test_the_size_of_a_convolution_s_output(picture, window, strides, padding):
+@given(height=sizes, width=sizes, strides=st.integers(1, 4), padding=st.sampled_from(["VALID", "SAME"]))
+def test_the_size_of_a_convolution_s_output(height, width, strides, padding):
     """Section 5.1.1: o = floor((i - f) / s) + 1 for VALID; SAME pads to o = ceil(i / s)."""
-    x = jax.ShapeDtypeStruct((1, *picture, 2), jnp.float32)
-    layer = nn.Conv(5, window, strides, padding, conv_general_dilated=layers.conv_general_dilated)
+    x = jax.ShapeDtypeStruct((1, height, width, 2), jnp.float32)
+    layer = layers.Conv(5, strides, padding)
     output, _ = jax.eval_shape(lambda x: layer.init_with_output(jax.random.key(0), x), x)
-    valid = [max(0, (i - f) // s + 1) for i, f, s in zip(picture, window, strides, strict=True)]
-    same = [-(-i // s) for i, s in zip(picture, strides, strict=True)]
+    valid = [max(0, (i - 3) // strides + 1) for i in (height, width)]
+    same = [-(-i // strides) for i in (height, width)]
     assert output.shape == (1, *(valid if padding == "VALID" else same), 5)
 
 
@@ -124,60 +123,38 @@ def test_same_padding_and_strides_by_hand():
         np.testing.assert_array_equal(output[0, :, :, 0], expected)
 
 
-@pytest.mark.parametrize("options", [{"padding": "SAME"}, {"strides": (2, 2)}, {"kernel_dilation": (2, 2)}])
-def test_other_convolutions_are_left_to_xla(options):
+@pytest.mark.parametrize("strides, padding", [(1, "VALID"), (1, "SAME"), (2, "VALID"), (2, "SAME")])
+def test_convolutions_are_flax_s(strides, padding):
     x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
-    plain = nn.Conv(4, (3, 3), **({"padding": "VALID"} | options))
-    ours = nn.Conv(4, (3, 3), **({"padding": "VALID"} | options), conv_general_dilated=layers.conv_general_dilated)
-    params = plain.init(jax.random.key(1), x)
-    np.testing.assert_array_equal(ours.apply(params, x), plain.apply(params, x))
+    plain, ours = nn.Conv(4, (3, 3), strides, padding), layers.Conv(4, strides, padding)
+    params = {"params": {**plain.init(jax.random.key(1), x)["params"], "bias": jnp.arange(4.0)}}
+    assert_close(ours.apply(params, x), plain.apply(params, x))
 
 
-@pytest.mark.parametrize("rows", [1, 3, 20, 32])
-@pytest.mark.parametrize("values", [1, 30_000])
-def test_sums_over_the_batch_do_not_depend_on_its_chunks(rows, values):
-    """Rows of 5 and of 150,000 values: in chunks of up to 16 rows, and row by row."""
-    x = jax.random.normal(jax.random.key(0), (rows, 5, values))
-
-    def function(batch):
-        return {"tanh": jnp.tanh(batch["x"]).sum(), "rows": jnp.float32(len(batch["x"]))}
-
-    sums = jax.jit(lambda x: layers.summed(function, {"x": x}))(x)
-    assert sums["rows"] == rows
-    np.testing.assert_allclose(sums["tanh"], np.tanh(np.asarray(x, np.float64)).sum(), rtol=1e-4, atol=0.5)
+def test_a_dense_layer_is_flax_s():
+    x = jax.random.normal(jax.random.key(0), (3, 50))
+    params = {"params": {**nn.Dense(20).init(jax.random.key(1), x)["params"], "bias": jnp.arange(20.0)}}
+    assert_close(layers.Dense(20).apply(params, x), nn.Dense(20).apply(params, x))
+    assert set(layers.Dense(20).init(jax.random.key(1), x)) == {"params"}
 
 
-@pytest.mark.parametrize("rows", [1, 3, 20, 32])
-def test_summed_gradients_equal_the_gradient_at_once(rows):
-    weights = jax.random.normal(jax.random.key(0), (5,))
-    batch = {"x": jax.random.normal(jax.random.key(1), (rows, 5))}
+def test_the_factors_of_a_dense_kernel_s_gradient():
+    x, dense = jax.random.normal(jax.random.key(0), (3, 50)), layers.Dense(20)
+    params = dense.init(jax.random.key(1), x)["params"]
+    _, shapes = jax.eval_shape(lambda: dense.apply({"params": params}, x, mutable=["factors"]))
+    factors = jax.tree.map(lambda shape: jnp.zeros(shape.shape), shapes["factors"])
 
-    def loss(weights, chunk, key):
-        total = jnp.sum(jnp.tanh(chunk["x"] @ weights))
-        return total, {"count": jnp.float32(len(chunk["x"]))}
+    def loss(params, x, more):
+        return jnp.sin(dense.apply({"params": params} | more, x)).sum()
 
-    expected = jax.grad(lambda w: jnp.sum(jnp.tanh(batch["x"] @ w)))(weights)
-    actual, sums = jax.jit(lambda w, b: layers.summed_gradients(loss, w, b, jax.random.key(2)))(weights, batch)
-    assert_close(actual, expected)
-    assert sums["count"] == rows
-
-
-def test_chunks_draw_the_same_randomness_on_every_platform(monkeypatch):
-    """Dropout must not depend on whether the chunks come one after the other or at once."""
-    batch, weights = jnp.ones((8, 6)), jnp.ones((6,))
-
-    def loss(weights, chunk, key):
-        kept = jnp.where(jax.random.bernoulli(key, 0.5, chunk.shape), chunk, 0.0)
-        return jnp.sum(kept @ weights), kept.sum()
-
-    def run():
-        return jax.jit(lambda: layers.summed_gradients(loss, weights, batch, jax.random.key(3)))()
-
-    one_by_one = run()
-    monkeypatch.setattr(lax, "platform_dependent", lambda *arguments, cpu, default: default(*arguments))
-    at_once = run()
-    jax.tree.map(assert_close, one_by_one, at_once)
-    assert 0 < at_once[1] < batch.size
+    (plain, at_x), (rest, x_again, factored) = (
+        jax.grad(loss, argnums=(0, 1))(params, x, {}),
+        jax.grad(loss, argnums=(0, 1, 2))(params, x, {"factors": factors}),
+    )
+    assert_close(factored["factors"]["inputs"].T @ factored["factors"]["outputs"], plain["kernel"])
+    assert_close(x_again, at_x)
+    assert_close(rest["bias"], plain["bias"])
+    assert not rest["kernel"].any()
 
 
 def test_on_a_gpu_the_kernel_gradient_is_one_ordinary_convolution():
@@ -185,7 +162,7 @@ def test_on_a_gpu_the_kernel_gradient_is_one_ordinary_convolution():
     x, kernel = jnp.zeros((4, 2, 8, 8, 3)), jnp.zeros((3, 3, 3, 5))
 
     def total(kernel):
-        return jnp.sum(jax.vmap(lambda x: layers.max_pool(layers.conv_valid(x, kernel)))(x))
+        return jnp.sum(jax.vmap(lambda x: layers.max_pool(layers.conv_valid(x, kernel, jnp.zeros(5))))(x))
 
     lowered = jax.jit(jax.grad(total)).trace(kernel).lower(lowering_platforms=("cuda",)).as_text()
     assert "select_and_scatter" in lowered
