@@ -1,11 +1,11 @@
 """Batches from records, by Grain: the endless training stream, and evaluation that sees each picture exactly once."""
 
-import os
 from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
 
+from jaxconv.machine import usable_cores
 from jaxconv.records import Record, Source
 from jaxconv.seeds import derive_seed
 
@@ -26,7 +26,7 @@ def training_batches(
 
     Every record comes once a pass, in a new order each pass. Batches run on across the ends of passes; with
     `whole_passes` each pass ends with a batch of what is left, which may be smaller. The batch of step k depends on
-    nothing but (seed, k): not on the number of threads (default: the machine's cores; 0: none), and its order not on
+    nothing but (seed, k): not on the number of threads (default: one a core, at most 16; 0: none), and its order not on
     `augment`.
     """
     dataset = grain.MapDataset.source(source).shuffle(seed=derive_seed(seed, "order"))
@@ -62,6 +62,6 @@ def _collate(records: Sequence[Record]) -> Batch:
 
 
 def _read_options(threads: int | None) -> grain.ReadOptions:
-    """Grain's own defaults (16 threads, 500 elements) would hold 500 batches in memory."""
-    threads = threads if threads is not None else os.cpu_count() or 1
+    """Grain's own default of 500 elements would hold 500 batches in memory; its default of 16 threads is our most."""
+    threads = threads if threads is not None else min(16, usable_cores())
     return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

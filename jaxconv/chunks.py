@@ -36,7 +36,7 @@ def summed_gradients(loss: Loss, params: Any, batch: Any, key: Key[Array, ""]) -
     keys = jax.random.split(key, len(jax.tree.leaves(chunks)[0]))
 
     def one_by_one(params: Any, chunks: Any, keys: Array) -> Any:
-        """Adding up a large kernel's gradient chunk by chunk takes longer than many a layer: its factors are kept instead."""
+        """Adding up a large kernel's gradient for every chunk takes longer than many a layer: keep its factors."""
         first = jax.tree.map(lambda x: x[0], (chunks, keys))
         _, (_, state) = jax.eval_shape(loss, {"params": params}, *first)
         factors = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), state.get("factors", {}))

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
-import psutil
 from jaxtyping import Int32, UInt8
 from PIL import Image
 from tqdm import tqdm
 
 from jaxconv.errors import InputError
+from jaxconv.machine import available_memory, usable_cores
 
 FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}
 SPLITS = ("train", "validation", "test")
@@ -113,7 +113,7 @@ class SplitDirectory:
         self.paths = [path for paths in files for path in paths]
         self._labels = [label for label, paths in enumerate(files) for _ in paths]
         shape = (len(self.paths), *image_size, 3)
-        self._store = np.empty(shape, np.uint8) if _fits_in_memory(int(np.prod(shape))) else None
+        self._store = np.empty(shape, np.uint8) if int(np.prod(shape)) <= available_memory() // 2 else None
         self.fingerprint = self._read_all(folder)
 
     def __len__(self) -> int:
@@ -143,7 +143,7 @@ class SplitDirectory:
             return self.paths[index].relative_to(folder).as_posix().encode() + digest
 
         everything = hashlib.sha256()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside the interpreter lock
+        with ThreadPoolExecutor(usable_cores()) as pool:  # Pillow decodes outside the interpreter lock
             parts = pool.map(read, range(len(self)))
             bar = tqdm(parts, f"reading {folder}", len(self), unit="picture", leave=False, disable=None, delay=2)
             try:
@@ -192,7 +192,3 @@ def _list_classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
         if not paths:
             raise InputError(f"{class_folder} holds no pictures: fill it or remove it")
     return [c.name for c in classes], files
-
-
-def _fits_in_memory(nbytes: int) -> bool:
-    return nbytes <= psutil.virtual_memory().available // 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jaxconv
 
-LEAVES = ["errors", "downloads", "compilation", "seeds", "config", "workdir"]
+LEAVES = ["errors", "downloads", "compilation", "machine", "seeds", "config", "workdir"]
 FLOW = [
     "drawings",
     "demo",

@@ -44,7 +44,7 @@ def test_pixels_are_those_of_pillow_s_nearest_filter_and_bilinear_on_request(pho
 
 def test_a_set_that_does_not_fit_the_memory_is_read_on_demand(photos, monkeypatch):
     stored = SplitDirectory(photos, "train")
-    monkeypatch.setattr(records, "_fits_in_memory", lambda nbytes: False)
+    monkeypatch.setattr(records, "available_memory", lambda: 0)
     on_demand = SplitDirectory(photos, "train")
     assert on_demand._store is None
     assert stored.fingerprint == on_demand.fingerprint
@@ -52,10 +52,11 @@ def test_a_set_that_does_not_fit_the_memory_is_read_on_demand(photos, monkeypatc
         np.testing.assert_array_equal(stored[index]["image"], on_demand[index]["image"])
 
 
-def test_half_of_the_free_memory_may_be_used(monkeypatch):
-    monkeypatch.setattr(records.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
-    assert records._fits_in_memory(500)
-    assert not records._fits_in_memory(501)
+def test_half_of_the_free_memory_may_be_used(photos, monkeypatch):
+    stored = SplitDirectory(photos, "train", (10, 10))._store
+    for free, fits in ((2 * stored.nbytes, True), (2 * stored.nbytes - 1, False)):
+        monkeypatch.setattr(records, "available_memory", lambda free=free: free)
+        assert (SplitDirectory(photos, "train", (10, 10))._store is not None) == fits
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "RGBA", "LA", "I;16"])

@@ -1,0 +1,168 @@
+"""How jaxconv's cost grows: time and memory with the number of pictures, images a second with threads.
+
+    python -m tools.growth --data data/cats_and_dogs_small
+    python -m tools.growth --sizes 2000 --epochs 20     # on drawn pictures: is memory flat?
+
+Sets larger than the one given are its pictures linked again under other names. Every row comes from a process of its
+own. "beyond" is the memory that the process holds after its last epoch less what it held with its programs compiled
+and no picture read, and less the decoded pictures. A row marked with * ran under a limit of memory (`ulimit -v`) that
+the decoded pictures do not fit, so that each was decoded again every time.
+"""
+
+import itertools
+import multiprocessing
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from experiments.command import bare_parser
+from jaxconv import demo
+from jaxconv.errors import InputError, one_line_errors
+from jaxconv.workdir import write_json
+from tools.bench import BATCH, machine
+
+SIZES = (2_000, 8_000, 25_000)
+THREADS = (0, 1, 2, 4, 8)
+STEPS = 30  # of training, for a row of the second table
+IMAGE_SIZE = (150, 150)
+Row = dict[str, Any]
+
+
+def link_pictures(source: Path, folder: Path, count: int) -> None:
+    """Make folder/train of `count` pictures, as many of each class: links to those of source/train, again and again."""
+    classes = sorted(path for path in (source / "train").iterdir() if path.is_dir())
+    for number, original in enumerate(classes):
+        (folder / "train" / original.name).mkdir(parents=True)
+        pictures = itertools.cycle(sorted(path for path in original.iterdir() if path.is_file()))
+        for copy in range(count // len(classes) + (number < count % len(classes))):
+            picture = next(pictures)
+            (folder / "train" / original.name / f"{copy:06}{picture.suffix}").symlink_to(picture.resolve())
+
+
+def _prepare() -> Any:
+    """The state, with the train step compiled."""
+    import jax
+    import numpy as np
+
+    from jaxconv.compilation import use_cache
+    from jaxconv.models import CatsDogsConvNet
+    from jaxconv.train_step import create_state, learning_rates, rmsprop, train_step
+
+    use_cache()
+    optimizer = rmsprop(learning_rates("constant", 1e-4, 1))
+    state = create_state(CatsDogsConvNet(dropout=0.5), (*IMAGE_SIZE, 3), optimizer, 0)
+    batch = {"image": np.zeros((BATCH, *IMAGE_SIZE, 3), np.uint8), "label": np.zeros(BATCH, np.int32)}
+    return jax.block_until_ready(train_step(state, batch)[0])
+
+
+def train(folder: Path, epochs: int, limited: bool) -> Row:
+    """Epochs on every picture of folder/train, but for those that fill no batch; memory in MB."""
+    import psutil
+
+    from jaxconv.augment import RandomAffine
+    from jaxconv.batches import training_batches
+    from jaxconv.fit import train_epoch
+    from jaxconv.records import SplitDirectory
+
+    process, state = psutil.Process(), _prepare()
+    before = process.memory_info()
+    pictures = sum(1 for _ in folder.glob("train/*/*"))
+    decoded = pictures * IMAGE_SIZE[0] * IMAGE_SIZE[1] * 3
+    if limited:  # half of what is free may be taken by decoded pictures
+        process.rlimit(psutil.RLIMIT_AS, (before.vms + decoded * 3 // 2, psutil.RLIM_INFINITY))
+    started = time.perf_counter()
+    source = SplitDirectory(folder, "train", IMAGE_SIZE)
+    row: Row = {"pictures": pictures, "limited": limited, "read": time.perf_counter() - started}
+    row |= {"decoded": 0.0 if limited else decoded / 1e6, "seconds": [], "waited": [], "beyond": []}
+    stream = training_batches(source, BATCH, seed=0, augment=RandomAffine())
+    for epoch in range(epochs):
+        started = time.perf_counter()
+        state, _, speed = train_epoch(state, stream, pictures // BATCH, epoch)
+        row["seconds"].append(time.perf_counter() - started)
+        row["waited"].append(speed["data_wait"])
+        row["beyond"].append((process.memory_info().rss - before.rss) / 1e6 - row["decoded"])
+    return row
+
+
+def feed(folder: Path, threads: int) -> Row:
+    """Images a second of a pass of the input alone, and of training fed by it."""
+    from jaxconv.augment import RandomAffine
+    from jaxconv.batches import training_batches
+    from jaxconv.fit import train_epoch
+    from jaxconv.records import SplitDirectory
+
+    state, source = _prepare(), SplitDirectory(folder, "train", IMAGE_SIZE)
+    stream = training_batches(source, BATCH, seed=0, augment=RandomAffine(), threads=threads)
+    started, steps = time.perf_counter(), len(source) // BATCH
+    deque(itertools.islice(stream, steps), maxlen=0)
+    seconds = time.perf_counter() - started
+    _, _, speed = train_epoch(state, stream, STEPS, 1)
+    return {"threads": threads, "input": steps * BATCH / seconds} | speed
+
+
+def apart(function: Any, *arguments: Any) -> Row:
+    """The row that a function measures, in a fresh process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def table_of_sizes(rows: Sequence[Row]) -> str:
+    """Markdown."""
+    lines = ["| pictures | reading | an epoch | images/s | waiting for data | decoded pictures | beyond |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for row in rows:
+        seconds, name = median(row["seconds"]), f"{row['pictures']:,}{'*' if row['limited'] else ''}"
+        cells = [name, f"{row['read']:.1f} s", f"{seconds:.1f} s", f"{row['pictures'] // BATCH * BATCH / seconds:.0f}"]
+        cells += [f"{median(row['waited']):.1%}", f"{row['decoded']:.0f} MB", f"{row['beyond'][-1]:.0f} MB"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def table_of_threads(rows: Sequence[Row]) -> str:
+    """Markdown."""
+    lines = ["| threads | input alone, images/s | training, images/s | waiting for data |", "|---|---|---|---|"]
+    for row in rows:
+        speeds = f"{row['input']:,.0f} | {row['images_per_second']:.0f} | {row['data_wait']:.1%}"
+        lines.append(f"| {row['threads']} | {speeds} |")
+    return "\n".join(lines)
+
+
+@one_line_errors
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = bare_parser("tools.growth", __doc__)
+    parser.add_argument("--data", type=Path, help="folder with the folder train (default: drawn pictures)")
+    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, metavar="N", help="(default: 2000 8000 25000)")
+    parser.add_argument("--threads", nargs="*", type=int, default=THREADS, metavar="N", help="(default: 0 1 2 4 8)")
+    parser.add_argument("--epochs", type=int, default=2, help="a size (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="write every figure there too")
+    arguments = parser.parse_args(argv)
+    if arguments.epochs < 1 or min(arguments.sizes, default=BATCH) < BATCH or min(arguments.threads, default=0) < 0:
+        raise InputError(f"--epochs must be at least 1, each of --sizes at least {BATCH}, each of --threads at least 0")
+    data = arguments.data or demo.write(Path("data/demo"))
+    if not (data / "train").is_dir():
+        raise InputError(f"--data {data} has no folder train: name a folder of train/<class>/*")
+    sizes, feeds = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in arguments.sizes:
+            link_pictures(data, Path(folder, str(size)), size)
+            sizes.append(apart(train, Path(folder, str(size)), arguments.epochs, False))
+        if arguments.sizes and os.path.exists("/proc/self/statm"):  # only Linux limits a process's memory
+            sizes.append(apart(train, Path(folder, str(size)), arguments.epochs, True))
+        print(table_of_sizes(sizes), flush=True)
+        feeds = [apart(partial(feed, data), threads) for threads in arguments.threads]
+        print(table_of_threads(feeds), flush=True)
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    if arguments.json:
+        write_json(arguments.json, {"machine": machine(), "data": str(data), "sizes": sizes, "threads": feeds})
+
+
+if __name__ == "__main__":
+    main()
