@@ -124,6 +124,11 @@ class SplitDirectory:
         image = self._read(index)[0] if self._store is None else self._store[index]
         return {"image": image, "label": self._labels[index]}
 
+    @property
+    def decoded_bytes(self) -> int:
+        """What the decoded pictures take in memory; 0 if each is decoded at its access."""
+        return 0 if self._store is None else self._store.nbytes
+
     def _read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], bytes]:
         """A record's picture, and the digest of its file."""
         path = self.paths[index]

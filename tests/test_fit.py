@@ -8,9 +8,10 @@ import pytest
 
 from jaxconv import figures, metrics
 from jaxconv.augment import RandomAffine
+from jaxconv.batches import training_batches
 from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
-from jaxconv.fit import describe, evaluate, fit
+from jaxconv.fit import describe, evaluate, fit, train_epoch
 from jaxconv.models import CatsDogsConvNet
 from jaxconv.records import read_splits
 from jaxconv.train_step import create_state, eval_step, learning_rates, rmsprop, train_step
@@ -128,6 +129,19 @@ def test_evaluation_does_not_depend_on_the_batch_size(splits):
     assert (one["acc"], one["confusion"]) == (other["acc"], other["confusion"])
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
     assert one["acc"] == np.trace(one["confusion"]) / 5
+
+
+def test_an_epoch_reads_from_the_device_once_and_feeds_it_bytes(splits, monkeypatch):
+    """What keeps the host out of the way; a read for every step would stop the device there."""
+    state, reads, dtypes = create_state(CatsDogsConvNet(), (46, 46, 3), rmsprop(1e-4), 0), [], []
+    read = jax.device_get
+    monkeypatch.setattr(jax, "device_get", lambda tree: (reads.append(len(tree)), read(tree))[1])
+    batches = training_batches(splits.train, 4, seed=0, augment=RandomAffine())
+    stream = (dtypes.append(batch["image"].dtype) or batch for batch in batches)
+    state, _, _ = train_epoch(state, stream, 3, 1)
+    evaluate(state, splits.validation, 4)
+    assert reads == [3, 2]
+    assert set(dtypes) == {np.dtype(np.uint8)}
 
 
 def test_an_epoch_as_a_line():

@@ -46,17 +46,16 @@ def test_a_set_that_does_not_fit_the_memory_is_read_on_demand(photos, monkeypatc
     stored = SplitDirectory(photos, "train")
     monkeypatch.setattr(records, "available_memory", lambda: 0)
     on_demand = SplitDirectory(photos, "train")
-    assert on_demand._store is None
+    assert (stored.decoded_bytes, on_demand.decoded_bytes) == (6 * 150 * 150 * 3, 0)
     assert stored.fingerprint == on_demand.fingerprint
     for index in range(6):
         np.testing.assert_array_equal(stored[index]["image"], on_demand[index]["image"])
 
 
 def test_half_of_the_free_memory_may_be_used(photos, monkeypatch):
-    stored = SplitDirectory(photos, "train", (10, 10))._store
-    for free, fits in ((2 * stored.nbytes, True), (2 * stored.nbytes - 1, False)):
+    for free, decoded in ((3600, 1800), (3599, 0)):
         monkeypatch.setattr(records, "available_memory", lambda free=free: free)
-        assert (SplitDirectory(photos, "train", (10, 10))._store is not None) == fits
+        assert SplitDirectory(photos, "train", (10, 10)).decoded_bytes == decoded
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "RGBA", "LA", "I;16"])

@@ -1,0 +1,50 @@
+"""The tables of tools.growth, on tiny sets."""
+
+import json
+
+import pytest
+
+from tools import growth
+
+
+def test_sets_of_any_size_are_links_to_the_pictures_given(photos, tmp_path):
+    growth.link_pictures(photos, tmp_path, 9)
+    cats, dogs = (sorted((tmp_path / "train" / kind).iterdir()) for kind in ("cats", "dogs"))
+    assert [path.name for path in cats] == [f"{number:06}.png" for number in range(5)]
+    assert [path.resolve().name for path in dogs] == ["dog.1.png", "dog.3.png", "dog.5.png", "dog.1.png"]
+
+
+def test_the_tables_by_hand():
+    row = {"pictures": 70, "limited": True, "read": 1.26, "decoded": 0.0}
+    row |= {"seconds": [4.0, 2.0, 3.0], "waited": [0.1, 0.02, 0.03], "beyond": [9.0, 7.4]}
+    assert growth.table_of_sizes([row]).splitlines()[2] == "| 70, 1 GB left | 1.3 s | 3.0 s | 21 | 3.0% | 0 MB | 7 MB |"
+    row = {"threads": 2, "input": 4321.6, "images_per_second": 61.7, "data_wait": 0.0123}
+    assert growth.table_of_threads([row]).splitlines()[2] == "| 2 | 4,322 | 62 | 1.2% |"
+
+
+def test_both_are_measured_and_written_down(photos, tmp_path, capsys):
+    file = tmp_path / "growth.json"
+    sizes = ["--sizes", "40", "--epochs", "1", "--threads", "1"]
+    growth.main(["--data", str(photos), *sizes, "--json", str(file)])
+    written = json.loads(file.read_text())
+    assert [(row["pictures"], row["limited"]) for row in written["sizes"]] == [(40, False), (40, True)]
+    assert [row["decoded"] for row in written["sizes"]] == [40 * 150 * 150 * 3 / 1e6] * 2
+    assert [row["threads"] for row in written["threads"]] == [1]
+    assert all(0 < row["seconds"][0] < 60 and row["read"] > 0 for row in written["sizes"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("| 40 |") and lines[3].startswith("| 40, 1 GB left |") and lines[6].startswith("| 1 |")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--epochs", "0"], "--epochs must be at least 1, each of --sizes at least 32, each of --threads at least 0"),
+        (["--sizes", "31"], "--epochs must be at least 1, each of --sizes at least 32, each of --threads at least 0"),
+        (["--data", "nowhere"], "--data nowhere has no folder train: name a folder of train/<class>/*"),
+    ],
+)
+def test_mistakes_are_named(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        growth.main(arguments)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
