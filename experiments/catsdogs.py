@@ -98,7 +98,7 @@ def describe(config: Config, splits: "Splits") -> dict[str, Any]:
     }
 
 
-def run(config: Config, workdir: Path, *, resume: bool = False) -> dict[str, Any]:
+def run(config: Config, workdir: Path, *, resume: bool = False, augment_on: str | None = None) -> dict[str, Any]:
     """Read, train, and fill the run directory; returns what result.json says."""
     # The heavy imports wait until the flags are known to be right.
     from jaxconv.augment import RandomAffine
@@ -114,7 +114,7 @@ def run(config: Config, workdir: Path, *, resume: bool = False) -> dict[str, Any
     augment = RandomAffine() if config.aug else None
     if augment is not None:
         write_augmented(splits.train, augment, workdir / "figures" / "augmented.png", title)
-    return fit(net(config), splits, config.fit, workdir, title=title, augment=augment)
+    return fit(net(config), splits, config.fit, workdir, title=title, augment=augment, augment_on=augment_on)
 
 
 @one_line_errors
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(summary(net(config), (*IMAGE_SIZE, 3)))
         return
     workdir = arguments.workdir or Path(f"runs/catsdogs-{config.variant}-seed{config.fit.seed}")
-    result = run(config, workdir, resume=arguments.resume)
+    result = run(config, workdir, resume=arguments.resume, augment_on=arguments.augment_on)
     command.print_result(result, workdir)
 
 

@@ -36,6 +36,11 @@ def parser(command: str, docstring: str) -> argparse.ArgumentParser:
     flags.add_argument("--learning-rate", type=float, help="of RMSprop")
     flags.add_argument("--schedule", choices=SCHEDULES, help="of the learning rate (default: constant)")
     flags.add_argument("--seed", type=int, help="of weights, order, augmentation and dropout (default: 0)")
+    flags.add_argument(
+        "--augment-on",
+        choices=("host", "device"),
+        help="device keeps all pictures in its memory and warps them there (default: on an accelerator that has room)",
+    )
     flags.add_argument("--resume", action="store_true", help="go on from the run directory's newest checkpoint")
     flags.add_argument("--summary", action="store_true", help="print the net's layers and parameters, and stop")
     return flags

@@ -59,7 +59,9 @@ def net(config: Config) -> "nn.Module":
     return DenseNet() if config.model == "dense" else MnistConvNet(config.downsample or "max")
 
 
-def run(config: Config, splits: "Splits", workdir: Path, *, resume: bool = False) -> dict[str, Any]:
+def run(
+    config: Config, splits: "Splits", workdir: Path, *, resume: bool = False, augment_on: str | None = None
+) -> dict[str, Any]:
     """Train, and fill the run directory; returns what result.json says."""
     from jaxconv.compilation import use_cache
     from jaxconv.fit import fit
@@ -71,7 +73,7 @@ def run(config: Config, splits: "Splits", workdir: Path, *, resume: bool = False
     described["data"] |= {"kind": "MNIST", "path": str(DATA / "mnist"), "validation": "the test digits"}
     claim(workdir, {"experiment": "mnist", "variant": config.variant} | described | environment(), resume=resume)
     title = f"MNIST, {config.variant}, seed {config.fit.seed}; validated on the test digits"
-    return fit(model, splits, config.fit, workdir, title=title)
+    return fit(model, splits, config.fit, workdir, title=title, augment_on=augment_on)
 
 
 @one_line_errors
@@ -94,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with interruptible():
         splits = read_mnist(DATA, arguments.files)
     workdir = arguments.workdir or Path(f"runs/mnist-{config.variant}-seed{config.fit.seed}")
-    result = run(config, splits, workdir, resume=arguments.resume)
+    result = run(config, splits, workdir, resume=arguments.resume, augment_on=arguments.augment_on)
     command.print_result(result, workdir)
 
 

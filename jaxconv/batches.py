@@ -1,19 +1,20 @@
 """Batches from records, by Grain: the endless training stream, and evaluation that sees each picture exactly once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import grain
 import numpy as np
+from grain.sources import RandomAccessDataSource
 
 from jaxconv.machine import usable_cores
-from jaxconv.records import Record, Source
 from jaxconv.seeds import derive_seed
 
 Batch = dict[str, np.ndarray]
 
 
 def training_batches(
-    source: Source,
+    source: RandomAccessDataSource[Any],
     batch_size: int,
     *,
     seed: int,
@@ -42,11 +43,13 @@ def training_batches(
     return stream
 
 
-def evaluation_batches(source: Source, batch_size: int, *, threads: int | None = None) -> Iterator[Batch]:
+def evaluation_batches(
+    source: RandomAccessDataSource[Any], batch_size: int, *, threads: int | None = None
+) -> Iterator[Batch]:
     """Every record once, in order: batches as above with a "mask": bool[n], the last one padded to n rows."""
 
     def pad(batch: Batch) -> Batch:
-        missing = batch_size - len(batch["label"])
+        missing = batch_size - len(next(iter(batch.values())))
         padded = {name: np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)]) for name, rows in batch.items()}
         return padded | {"mask": np.arange(batch_size) < batch_size - missing}
 
@@ -54,10 +57,12 @@ def evaluation_batches(source: Source, batch_size: int, *, threads: int | None =
     return iter(dataset.to_iter_dataset(_read_options(threads)))
 
 
-def _collate(records: Sequence[Record]) -> Batch:
+def _collate(records: Sequence[Mapping[str, Any]]) -> Batch:
+    """Each field of the records as one array; numbers as int32."""
+    columns = {name: [record[name] for record in records] for name in records[0]}
     return {
-        "image": np.stack([record["image"] for record in records]),
-        "label": np.array([record["label"] for record in records], np.int32),
+        name: np.stack(rows) if isinstance(rows[0], np.ndarray) else np.array(rows, np.int32)
+        for name, rows in columns.items()
     }
 
 

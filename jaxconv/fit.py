@@ -1,17 +1,17 @@
 """The training loop."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import grain
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from jaxconv import figures, metrics
+from jaxconv import figures, metrics, resident
+from jaxconv.augment import RandomAffine
 from jaxconv.batches import Batch, evaluation_batches, training_batches
 from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
@@ -19,6 +19,9 @@ from jaxconv.metrics import Row
 from jaxconv.records import Source, Splits
 from jaxconv.train_step import TrainState, create_state, eval_step, learning_rates, rmsprop, train_step
 from jaxconv.workdir import write_json
+
+Train = Callable[[TrainState, int], tuple[TrainState, Row, dict[str, float]]]
+Measure = Callable[[TrainState, Source], Row]
 
 
 def fit(
@@ -28,9 +31,13 @@ def fit(
     workdir: Path,
     *,
     title: str,
-    augment: grain.transforms.RandomMap | None = None,
+    augment: RandomAffine | None = None,
+    augment_on: str | None = None,
 ) -> Row:
     """Train until `config.epochs`, going on from the newest checkpoint in `workdir`; return what result.json says.
+
+    `augment_on` "device" keeps the pictures there, see `resident`; "host" feeds it batches. None is "device" on an
+    accelerator whose memory has room for the pictures.
 
     Each epoch, in this order: train, validate, write the metrics line, draw the curves, save the checkpoint. A kill
     between any two loses no more than that epoch: on resume, lines of epochs that were never saved are dropped and
@@ -49,18 +56,12 @@ def fit(
             print(f"all {config.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
         state = checkpoints.restore(done) if done else new_state()
         rows = metrics.truncate(workdir, done)
-        stream = training_batches(
-            splits.train,
-            config.batch_size,
-            seed=config.seed,
-            augment=augment,
-            whole_passes=config.steps_per_epoch is None,
-            first_step=done * steps,
-        )
+        on_device = resident.has_room(splits) if augment_on is None else augment_on == "device"
+        train, measure = (_on_device if on_device else _on_host)(splits, config, augment, done * steps)
         for epoch in range(done + 1, config.epochs + 1):
             started = time.perf_counter()
-            state, trained, speed = train_epoch(state, stream, steps, epoch)
-            validated = evaluate(state, splits.validation, config.batch_size)
+            state, trained, speed = train(state, epoch)
+            validated = measure(state, splits.validation)
             row = {"epoch": epoch, "step": epoch * steps, "loss": trained["loss"], "acc": trained["acc"]}
             row |= {"val_loss": validated["loss"], "val_acc": validated["acc"]}
             row |= {"learning_rate": float(schedule(epoch * steps - 1))}  # of the epoch's last step
@@ -70,9 +71,46 @@ def fit(
             figures.write_curves(rows, workdir / "figures", title)
             checkpoints.save(epoch, state, row["val_loss"])
             print(describe(row, config.epochs), flush=True)
-        result = summarize(rows, checkpoints, state, splits, config.batch_size)
+        result = summarize(rows, checkpoints, state, splits, measure)
     write_json(workdir / "result.json", result)
     return result
+
+
+def _on_host(splits: Splits, config: FitConfig, augment: RandomAffine | None, first_step: int) -> tuple[Train, Measure]:
+    """Training and evaluation on batches that the host makes."""
+    stream = training_batches(
+        splits.train,
+        config.batch_size,
+        seed=config.seed,
+        augment=augment,
+        whole_passes=config.steps_per_epoch is None,
+        first_step=first_step,
+    )
+    steps = config.steps_of_an_epoch(len(splits.train))
+    return (
+        lambda state, epoch: train_epoch(state, stream, steps, epoch),
+        lambda state, source: evaluate(state, source, config.batch_size),
+    )
+
+
+def _on_device(
+    splits: Splits, config: FitConfig, augment: RandomAffine | None, first_step: int
+) -> tuple[Train, Measure]:
+    """The same on pictures that the device holds."""
+    pictures = {key: resident.place(source) for key, source in {id(source): source for source in splits}.items()}
+    plans = resident.training_plans(
+        splits.train,
+        config.batch_size,
+        seed=config.seed,
+        augment=augment,
+        whole_passes=config.steps_per_epoch is None,
+        first_step=first_step,
+        steps=config.steps_of_an_epoch(len(splits.train)),
+    )
+    return (
+        lambda state, epoch: resident.train_epoch(state, pictures[id(splits.train)], plans),
+        lambda state, source: resident.evaluate(state, pictures[id(source)], config.batch_size),
+    )
 
 
 def train_epoch(
@@ -104,7 +142,7 @@ def evaluate(state: TrainState, source: Source, batch_size: int) -> Row:
 
 
 def summarize(
-    rows: list[Row], checkpoints: Checkpoints, last: TrainState, splits: Splits, batch_size: int
+    rows: list[Row], checkpoints: Checkpoints, last: TrainState, splits: Splits, measure: Measure
 ) -> dict[str, Any]:
     """The last epoch and the best by val_loss, both with their test figures.
 
@@ -116,7 +154,7 @@ def summarize(
         states["best"] = (best_epoch, checkpoints.restore(best_epoch))
     result: dict[str, Any] = {"val_acc_mean_last_10": float(np.mean([row["val_acc"] for row in rows[-10:]]))}
     for name, (epoch, state) in states.items():
-        tested = {f"test_{key}": value for key, value in evaluate(state, splits.test, batch_size).items()}
+        tested = {f"test_{key}": value for key, value in measure(state, splits.test).items()}
         row = rows[epoch - 1]
         result[name] = {"epoch": epoch, "val_loss": row["val_loss"], "val_acc": row["val_acc"]} | tested
     return result

@@ -1,5 +1,6 @@
 """Whole runs on tiny pictures: what they leave behind, and that a resumed one equals an uninterrupted one."""
 
+import dataclasses
 import json
 
 import jax
@@ -129,6 +130,23 @@ def test_evaluation_does_not_depend_on_the_batch_size(splits):
     assert (one["acc"], one["confusion"]) == (other["acc"], other["confusion"])
     assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
     assert one["acc"] == np.trace(one["confusion"]) / 5
+
+
+def test_a_run_on_the_device_s_pictures_is_the_host_s_and_resumes_to_the_bit(splits, tmp_path):
+    """Whole passes of four and of two pictures. Without augmentation all pictures are equal, and so are the metrics."""
+    config = FitConfig(epochs=2, steps_per_epoch=None, batch_size=4, learning_rate=1e-4)
+
+    def run(name, config, **options):
+        return fit(CatsDogsConvNet(dropout=0.5), splits, config, tmp_path / name, title="a test", **options)
+
+    results = {where: run(where, config, augment_on=where) for where in ("host", "device")}
+    for place in ("last", "best"):
+        assert results["device"][place] == pytest.approx(results["host"][place], rel=1e-3)
+    augmented = {"augment": RandomAffine(), "augment_on": "device"}
+    run("halves", dataclasses.replace(config, epochs=1), **augmented)
+    assert run("halves", config, **augmented) == run("whole", config, **augmented)
+    assert rows_of(tmp_path / "halves") == rows_of(tmp_path / "whole")
+    jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "halves"), state_of(tmp_path / "whole"))
 
 
 def test_an_epoch_reads_from_the_device_once_and_feeds_it_bytes(splits, monkeypatch):

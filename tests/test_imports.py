@@ -20,7 +20,7 @@ FLOW = [
     "train_step",
     "metrics",
 ]
-ORDER = [*FLOW, "checkpoints", "figures", "fit"]
+ORDER = [*FLOW, "resident", "checkpoints", "figures", "fit"]
 FOLDER = Path(jaxconv.__file__).parent
 
 
