@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import signal
 import sys
 import tempfile
 import threading
@@ -77,11 +78,26 @@ def _ask(url: str) -> str | None:
 def interruptible() -> Iterator[None]:
     """End the process at an interrupt, with exit code 130, instead of waiting for what is still to be downloaded.
 
-    No cleaning up happens outside of it: temporary folders belong inside.
+    No cleaning up happens outside of it: temporary folders belong inside. Only for the main thread.
     """
+
+    def interrupt(*_: object) -> None:
+        if hasattr(signal, "setitimer"):  # not on Windows
+            signal.setitimer(signal.ITIMER_REAL, 1, 1)
+        raise KeyboardInterrupt
+
+    handlers = {signal.SIGINT: signal.signal(signal.SIGINT, interrupt)}
+    if hasattr(signal, "SIGALRM"):
+        # The promises of tensorflow-datasets can swallow an interrupt: it comes again every second.
+        handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.stdout.flush()
         os._exit(130)  # the download's thread cannot be stopped, and a plain exit would wait for it
+    finally:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
