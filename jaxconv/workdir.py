@@ -7,8 +7,6 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxconv.errors import InputError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint", "numpy", "opencv-python-headless", "pillow")
@@ -19,6 +17,8 @@ MAY_CHANGE = ("versions.", "device.", "data.path", "epochs")
 
 def environment() -> dict[str, Any]:
     """The versions and the device that a run uses."""
+    import jax
+
     device = jax.devices()[0]
     return {
         "versions": {"python": platform.python_version()}

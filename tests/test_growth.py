@@ -1,6 +1,8 @@
 """The tables of tools.growth, on tiny sets."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -48,3 +50,8 @@ def test_mistakes_are_named(arguments, message, capsys):
         growth.main(arguments)
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_help_waits_for_no_heavy_import():
+    code = "import sys, tools.bench, tools.growth; assert not {'jax', 'grain', 'numpy'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)

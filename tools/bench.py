@@ -25,7 +25,6 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from experiments.command import bare_parser
-from jaxconv import demo
 from jaxconv.errors import InputError, one_line_errors
 from jaxconv.workdir import write_json
 
@@ -164,6 +163,13 @@ def machine() -> dict[str, Any]:
     return found
 
 
+def drawn_pictures() -> Path:
+    """The demo's folder."""
+    from jaxconv import demo  # which --help need not wait for
+
+    return demo.write(Path("data/demo"))
+
+
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
@@ -176,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         raise InputError(f"--rounds is {arguments.rounds}: give a whole number above 0")
-    data = arguments.data or demo.write(Path("data/demo"))
+    data = arguments.data or drawn_pictures()
     for split in ("train", "validation"):
         if not (data / split).is_dir():
             raise InputError(f"--data {data} has no folder {split}: name a folder of train and validation")

@@ -23,10 +23,9 @@ from statistics import median
 from typing import Any
 
 from experiments.command import bare_parser
-from jaxconv import demo
 from jaxconv.errors import InputError, one_line_errors
 from jaxconv.workdir import write_json
-from tools.bench import BATCH, machine
+from tools.bench import BATCH, drawn_pictures, machine
 
 SIZES = (2_000, 8_000, 25_000)
 THREADS = (0, 1, 2, 4, 8)
@@ -147,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.epochs < 1 or min(arguments.sizes, default=BATCH) < BATCH or min(arguments.threads, default=0) < 0:
         raise InputError(f"--epochs must be at least 1, each of --sizes at least {BATCH}, each of --threads at least 0")
-    data = arguments.data or demo.write(Path("data/demo"))
+    data = arguments.data or drawn_pictures()
     if not (data / "train").is_dir():
         raise InputError(f"--data {data} has no folder train: name a folder of train/<class>/*")
     sizes, feeds = [], []
