@@ -172,10 +172,10 @@ class Dense(nn.Module):
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         factors = {"inputs": x.shape, "outputs": (*x.shape[:-1], self.features)}
+        if self.has_variable("factors", "inputs"):
+            return _factored(x, kernel, {name: self.get_variable("factors", name) for name in factors}) + bias[None]
         larger = kernel.size > sum(math.prod(shape) for shape in factors.values())
         if larger and self.is_mutable_collection("factors") and not self.is_initializing():
-            for name, shape in factors.items():
+            for name, shape in factors.items():  # for whoever asks for their shapes
                 self.variable("factors", name, jnp.zeros, shape)
-        if not self.has_variable("factors", "inputs"):
-            return x @ kernel + bias[None]
-        return _factored(x, kernel, {name: self.get_variable("factors", name) for name in factors}) + bias[None]
+        return x @ kernel + bias[None]
