@@ -77,6 +77,17 @@ def test_pictures_are_scaled_in_one_place():
     np.testing.assert_array_equal(scale(jnp.array([0, 255], jnp.uint8).reshape(1, 1, 2, 1)).ravel(), [0.0, 1.0])
 
 
+@pytest.fixture(params=["cpu", "default"])
+def platform(request, monkeypatch):
+    """The formulations of a CPU, then those of every other platform, both on this CPU."""
+    choose = lambda *arguments, **choices: choices[request.param](*arguments)  # noqa: E731
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+    train_step.clear_cache()
+    yield
+    train_step.clear_cache()
+
+
+@pytest.mark.usefixtures("platform")
 def test_a_step_equals_the_plain_formulation():
     """Value, gradient and update of JAX's own differentiation, at once, of a loss written without this package."""
     state, batch = new_state(), random_batch(6)
