@@ -30,7 +30,8 @@ def summed_gradients(loss: Loss, params: Any, batch: Any, key: Key[Array, ""]) -
     `loss(variables, chunk, key)` takes {"params": params} and a few rows of the batch, and returns
     (summed loss, (sums, state)), where state is what `apply(variables, ..., mutable=["factors"])` returns. On a CPU
     the chunks come one after the other, so that their activations stay in the cache; elsewhere all at once. Every chunk
-    has its own key, so that dropout is the same either way.
+    has its own key, so that dropout is the same either way. `loss` may use the kernel of a `layers.Dense` through one
+    call of that layer alone: what else it does with it has no gradient on a CPU.
     """
     chunks = _chunks(batch)
     keys = jax.random.split(key, len(jax.tree.leaves(chunks)[0]))

@@ -83,12 +83,12 @@ def interruptible() -> Iterator[None]:
 
     def interrupt(*_: object) -> None:
         if hasattr(signal, "setitimer"):  # not on Windows
-            signal.setitimer(signal.ITIMER_REAL, 1, 1)
+            signal.setitimer(signal.ITIMER_REAL, 5, 5)  # longer than cleaning up takes
         raise KeyboardInterrupt
 
     handlers = {signal.SIGINT: signal.signal(signal.SIGINT, interrupt)}
     if hasattr(signal, "SIGALRM"):
-        # The promises of tensorflow-datasets can swallow an interrupt: it comes again every second.
+        # The promises of tensorflow-datasets can swallow an interrupt: it comes again every five seconds.
         handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         yield
