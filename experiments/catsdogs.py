@@ -105,11 +105,14 @@ def run(config: Config, workdir: Path, *, resume: bool = False, augment_on: str 
     from jaxconv.compilation import use_cache
     from jaxconv.figures import write_augmented
     from jaxconv.fit import fit
+    from jaxconv.resident import choose
     from jaxconv.workdir import claim, environment
 
     use_cache()
     splits = read(config.data)
-    claim(workdir, describe(config, splits) | environment(), resume=resume)
+    augment_on = choose(augment_on, splits)
+    described = describe(config, splits) | {"augment_on": augment_on} | environment()
+    claim(workdir, described, resume=resume)
     title = f"cats against dogs, {config.variant}, seed {config.fit.seed}"
     augment = RandomAffine() if config.aug else None
     if augment is not None:

@@ -65,13 +65,16 @@ def run(
     """Train, and fill the run directory; returns what result.json says."""
     from jaxconv.compilation import use_cache
     from jaxconv.fit import fit
+    from jaxconv.resident import choose
     from jaxconv.workdir import claim, environment
 
     use_cache()
     model = net(config)
     described = command.describe(config.fit, model, splits)
     described["data"] |= {"kind": "MNIST", "path": str(DATA / "mnist"), "validation": "the test digits"}
-    claim(workdir, {"experiment": "mnist", "variant": config.variant} | described | environment(), resume=resume)
+    augment_on = choose(augment_on, splits)
+    described = {"experiment": "mnist", "variant": config.variant} | described | {"augment_on": augment_on}
+    claim(workdir, described | environment(), resume=resume)
     title = f"MNIST, {config.variant}, seed {config.fit.seed}; validated on the test digits"
     return fit(model, splits, config.fit, workdir, title=title, augment_on=augment_on)
 

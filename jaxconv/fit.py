@@ -32,12 +32,11 @@ def fit(
     *,
     title: str,
     augment: RandomAffine | None = None,
-    augment_on: str | None = None,
+    augment_on: str = "host",
 ) -> Row:
     """Train until `config.epochs`, going on from the newest checkpoint in `workdir`; return what result.json says.
 
-    `augment_on` "device" keeps the pictures there, see `resident`; "host" feeds it batches. None is "device" on an
-    accelerator whose memory has room for the pictures.
+    `augment_on` "device" keeps the pictures there, see `resident`; "host" feeds it batches.
 
     Each epoch, in this order: train, validate, write the metrics line, draw the curves, save the checkpoint. A kill
     between any two loses no more than that epoch: on resume, lines of epochs that were never saved are dropped and
@@ -56,8 +55,9 @@ def fit(
             print(f"all {config.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
         state = checkpoints.restore(done) if done else new_state()
         rows = metrics.truncate(workdir, done)
-        on_device = resident.has_room(splits) if augment_on is None else augment_on == "device"
-        train, measure = (_on_device if on_device else _on_host)(splits, config, augment, done * steps)
+        options = {"seed": config.seed, "whole_passes": config.steps_per_epoch is None, "first_step": done * steps}
+        feed = _from_device if augment_on == "device" else _from_host
+        train, measure = feed(splits, config.batch_size, steps, options | {"augment": augment})
         for epoch in range(done + 1, config.epochs + 1):
             started = time.perf_counter()
             state, trained, speed = train(state, epoch)
@@ -76,40 +76,22 @@ def fit(
     return result
 
 
-def _on_host(splits: Splits, config: FitConfig, augment: RandomAffine | None, first_step: int) -> tuple[Train, Measure]:
-    """Training and evaluation on batches that the host makes."""
-    stream = training_batches(
-        splits.train,
-        config.batch_size,
-        seed=config.seed,
-        augment=augment,
-        whole_passes=config.steps_per_epoch is None,
-        first_step=first_step,
-    )
-    steps = config.steps_of_an_epoch(len(splits.train))
+def _from_host(splits: Splits, batch_size: int, steps: int, options: dict[str, Any]) -> tuple[Train, Measure]:
+    """Training and evaluation on batches that the host makes; `options` are those of `training_batches`."""
+    stream = training_batches(splits.train, batch_size, **options)
     return (
         lambda state, epoch: train_epoch(state, stream, steps, epoch),
-        lambda state, source: evaluate(state, source, config.batch_size),
+        lambda state, source: evaluate(state, source, batch_size),
     )
 
 
-def _on_device(
-    splits: Splits, config: FitConfig, augment: RandomAffine | None, first_step: int
-) -> tuple[Train, Measure]:
+def _from_device(splits: Splits, batch_size: int, steps: int, options: dict[str, Any]) -> tuple[Train, Measure]:
     """The same on pictures that the device holds."""
     pictures = {key: resident.place(source) for key, source in {id(source): source for source in splits}.items()}
-    plans = resident.training_plans(
-        splits.train,
-        config.batch_size,
-        seed=config.seed,
-        augment=augment,
-        whole_passes=config.steps_per_epoch is None,
-        first_step=first_step,
-        steps=config.steps_of_an_epoch(len(splits.train)),
-    )
+    plans = resident.training_plans(splits.train, batch_size, steps, **options)
     return (
         lambda state, epoch: resident.train_epoch(state, pictures[id(splits.train)], plans),
-        lambda state, source: resident.evaluate(state, pictures[id(source)], config.batch_size),
+        lambda state, source: resident.evaluate(state, pictures[id(source)], batch_size),
     )
 
 
@@ -130,9 +112,7 @@ def train_epoch(
         # One step ahead of the device is enough to keep it busy; more would only pile up batches.
         jax.block_until_ready(sums[-2:][0])
     totals = metrics.total(sums)
-    seconds = time.perf_counter() - started
-    speed = {"images_per_second": round(float(totals["count"]) / seconds, 1), "data_wait": round(waited / seconds, 4)}
-    return state, metrics.mean(totals), speed
+    return state, metrics.mean(totals), metrics.speed(totals, time.perf_counter() - started, waited)
 
 
 def evaluate(state: TrainState, source: Source, batch_size: int) -> Row:

@@ -24,6 +24,11 @@ def mean(totals: Mapping[str, np.ndarray]) -> Row:
     return {"loss": float(totals["loss"] / totals["count"]), "acc": float(totals["correct"] / totals["count"])}
 
 
+def speed(totals: Mapping[str, np.ndarray], seconds: float, waited: float) -> dict[str, float]:
+    """How fast an epoch went: images a second, and the share of its seconds that were waited for data."""
+    return {"images_per_second": round(float(totals["count"]) / seconds, 1), "data_wait": round(waited / seconds, 4)}
+
+
 def read(workdir: str | os.PathLike[str]) -> list[Row]:
     """The rows of a run's metrics.jsonl, an epoch each; none if there is no file. A torn last line is passed over."""
     path = Path(workdir) / FILE

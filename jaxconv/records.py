@@ -109,7 +109,7 @@ class SplitDirectory:
             raise ValueError(f"interpolation {interpolation!r} is none of {', '.join(FILTERS)}")
         self.image_size, self.interpolation = image_size, interpolation
         folder = Path(root) / split
-        self.class_names, files = _list_classes(folder)
+        self.class_names, files = list_classes(folder)
         self.paths = [path for paths in files for path in paths]
         self._labels = [label for label, paths in enumerate(files) for _ in paths]
         shape = (len(self.paths), *image_size, 3)
@@ -185,7 +185,7 @@ def read_splits(root: str | os.PathLike[str], image_size: tuple[int, int] = (150
     return splits
 
 
-def _list_classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
+def list_classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
     """Sorted class names, and the sorted files of each class; hidden files are passed over."""
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist: a data set has the folders {', '.join(SPLITS)}")

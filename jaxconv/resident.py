@@ -1,4 +1,4 @@
-"""Training on pictures that stay on the device: whole epochs a dispatch, warped there.
+"""Training on pictures that stay on the device, warped there: an epoch is one dispatch for each size of its batches.
 
 The host only draws: which pictures, in which order, warped by which matrices. It draws what `batches` and `augment`
 draw for training from the host, so that both train on the same pictures, to the rounding of a pixel.
@@ -22,6 +22,8 @@ from jaxtyping import Array, Float, UInt8
 from jaxconv import metrics
 from jaxconv.augment import AffineRanges, RandomAffine, draw_matrix
 from jaxconv.batches import Batch, evaluation_batches, training_batches
+from jaxconv.errors import InputError
+from jaxconv.machine import available_memory
 from jaxconv.metrics import Row
 from jaxconv.records import Source, Splits
 from jaxconv.train_step import Sums, TrainState, eval_step, train_step
@@ -82,43 +84,47 @@ def warp(
     return jax.vmap(one)(images, matrices)
 
 
-def has_room(splits: Splits) -> bool:
-    """Whether there is an accelerator, and half of its memory holds the pictures; if there is no room, says so."""
+def choose(wish: str | None, splits: Splits) -> str:
+    """Where to keep and augment the pictures, "host" or "device": as wished, else on an accelerator that has room.
+
+    Half of the device's memory may be taken by pictures, and half of the host's while they are on their way.
+
+    Raises:
+        InputError: "device" is wished, and there is no room.
+    """
     device = jax.devices()[0]
-    if device.platform == "cpu":
-        return False
-    needed = sum(
-        len(source) * source[0]["image"].nbytes for source in {id(source): source for source in splits}.values()
-    )
-    room = (device.memory_stats() or {}).get("bytes_limit", 0) // 2
-    if needed > room:
-        print(
-            f"the pictures ({needed >> 20} MiB) stay on the host: the device has room for {room >> 20} MiB", flush=True
-        )
-    return needed <= room
+    if wish == "host" or (wish is None and device.platform == "cpu"):
+        return "host"
+    needed = sum(len(s) * s[0]["image"].nbytes for s in {id(source): source for source in splits}.values())
+    room = min(available_memory(), (device.memory_stats() or {}).get("bytes_limit", available_memory())) // 2
+    if needed <= room:
+        return "device"
+    found = f"the pictures take {needed / 1e6:.1f} MB, and there is room for {room / 1e6:.1f} MB"
+    if wish == "device":
+        raise InputError(f"--augment-on device: {found}: leave it out, and they are fed from the host")
+    print(f"{found} on the device: they are fed from the host", flush=True)
+    return "host"
 
 
 def place(source: Source) -> Pictures:
     """All pictures of a split on the device."""
-    records = [source[index] for index in range(len(source))]
-    images = np.stack([record["image"] for record in records])
-    return jax.device_put({"image": images, "label": np.array([record["label"] for record in records], np.int32)})
+    images = np.empty((len(source), *source[0]["image"].shape), np.uint8)
+    labels = np.empty(len(source), np.int32)
+    for index in range(len(source)):
+        record = source[index]
+        images[index], labels[index] = record["image"], record["label"]
+    return jax.device_put({"image": images, "label": labels})
 
 
 def training_plans(
-    source: Source,
-    batch_size: int,
-    *,
-    seed: int,
-    augment: RandomAffine | None,
-    whole_passes: bool,
-    first_step: int,
-    steps: int,
+    source: Source, batch_size: int, steps: int, *, augment: RandomAffine | None, **options: Any
 ) -> Iterator[list[Plan]]:
-    """The plans of an epoch of `steps` after the other; those of a smaller last batch come apart."""
+    """The plans of an epoch of `steps` after the other; those of a smaller last batch come apart.
+
+    `options` are those of `training_batches`.
+    """
     height, width, _ = source[0]["image"].shape
     matrices = RandomMatrix(augment.ranges, height, width) if augment is not None else None
-    options: dict[str, Any] = {"seed": seed, "whole_passes": whole_passes, "first_step": first_step}
     stream = training_batches(Positions(len(source)), batch_size, augment=matrices, **options)
     while True:
         yield stack(itertools.islice(stream, steps))
@@ -163,9 +169,7 @@ def train_epoch(
         state, plan_sums = train_steps(state, pictures, plan)
         sums.append(plan_sums)
     totals = metrics.total(sums)
-    seconds = time.perf_counter() - started
-    speed = {"images_per_second": round(float(totals["count"]) / seconds, 1), "data_wait": round(waited / seconds, 4)}
-    return state, metrics.mean(totals), speed
+    return state, metrics.mean(totals), metrics.speed(totals, time.perf_counter() - started, waited)
 
 
 def evaluate(state: TrainState, pictures: Pictures, batch_size: int) -> Row:

@@ -59,6 +59,10 @@ def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
     assert config["class_names"] == ["cats", "dogs"]
     assert (config["data"]["kind"], config["data"]["counts"]) == ("photos", {"train": 6, "validation": 5, "test": 3})
     assert "holds a run: continue it with --resume" in fails(capsys, *command)
+    assert config["augment_on"] == "host"
+    assert 'has augment_on="host", but now it is "device"' in fails(
+        capsys, *command, "--resume", "--augment-on", "device"
+    )
     assert "has seed=0, but now it is 1" in fails(capsys, *command, "--resume", "--seed", 1)
     catsdogs.main([*command, "--resume"])
     lines = capsys.readouterr().out.splitlines()

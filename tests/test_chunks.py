@@ -46,7 +46,7 @@ def test_summed_gradients_equal_the_gradient_at_once(rows):
 
 def test_chunks_draw_the_same_randomness_on_every_platform(monkeypatch):
     """Dropout must not depend on whether the chunks come one after the other or at once."""
-    batch, weights = jnp.ones((8, 6)), {"w": jnp.ones((6,))}
+    batch, weights = jnp.ones((32, 6)), {"w": jnp.ones((6,))}
 
     def loss(variables, chunk, key):
         kept = jnp.where(jax.random.bernoulli(key, 0.5, chunk.shape), chunk, 0.0)
@@ -55,6 +55,7 @@ def test_chunks_draw_the_same_randomness_on_every_platform(monkeypatch):
     def run():
         return jax.jit(lambda: chunks.summed_gradients(loss, weights, batch, jax.random.key(3)))()
 
+    assert len(chunks._chunks(batch)) == 2
     one_by_one = run()
     monkeypatch.setattr(lax, "platform_dependent", lambda *arguments, cpu, default: default(*arguments))
     at_once = run()

@@ -30,11 +30,19 @@ def test_both_are_measured_and_written_down(photos, tmp_path, capsys):
     growth.main(["--data", str(photos), *sizes, "--json", str(file)])
     written = json.loads(file.read_text())
     assert [(row["pictures"], row["limited"]) for row in written["sizes"]] == [(40, False), (40, True)]
-    assert [row["decoded"] for row in written["sizes"]] == [40 * 150 * 150 * 3 / 1e6] * 2
+    assert written["sizes"][0]["decoded"] == 40 * 150 * 150 * 3 / 1e6
     assert [row["threads"] for row in written["threads"]] == [1]
     assert all(0 < row["seconds"][0] < 60 and row["read"] > 0 for row in written["sizes"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| 40 |") and lines[3].startswith("| 40, 1 GB left |") and lines[6].startswith("| 1 |")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory")
+def test_what_does_not_fit_the_memory_left_is_not_kept(photos, tmp_path):
+    """3,000 pictures are 203 MB, more than half of the 300 MB that the process may still take."""
+    growth.link_pictures(photos, tmp_path, 3000)
+    assert growth.apart(growth.train, tmp_path, 0, 300_000_000)["decoded"] == 0
+    assert growth.apart(growth.train, tmp_path, 0)["decoded"] == 3000 * 150 * 150 * 3 / 1e6
 
 
 @pytest.mark.parametrize(

@@ -23,13 +23,15 @@ def test_what_is_free_on_the_machine(monkeypatch):
     assert machine.available_memory() == 1000
 
 
-@pytest.mark.parametrize("limit, expected", [("700\n", 600), ("50\n", 0), ("max\n", 1000)])
+@pytest.mark.parametrize("limit, expected", [("700\n", 640), ("50\n", 0), ("max\n", 1000)])
 def test_what_is_free_in_a_container(limit, expected, monkeypatch, tmp_path):
+    """100 bytes are used, of which 40 are pages of files that can be dropped."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
-    files = tmp_path / "memory.max", tmp_path / "memory.current"
-    files[0].write_text(limit)
-    files[1].write_text("100\n")
-    monkeypatch.setattr(machine, "CGROUPS", [files, (str(tmp_path / "none"), str(tmp_path / "none"))])
+    (tmp_path / "memory.max").write_text(limit)
+    (tmp_path / "memory.current").write_text("100\n")
+    (tmp_path / "memory.stat").write_text("anon 60\ninactive_file 40\n")
+    here = (tmp_path / "memory.max", tmp_path / "memory.current", "inactive_file")
+    monkeypatch.setattr(machine, "CGROUPS", [here, (tmp_path / "none", tmp_path / "none", "none")])
     assert machine.available_memory() == expected
 
 

@@ -11,6 +11,7 @@ from scipy import ndimage
 from jaxconv import augment, fit, resident
 from jaxconv.augment import AffineRanges, RandomAffine
 from jaxconv.batches import training_batches
+from jaxconv.errors import InputError
 from jaxconv.models import CatsDogsConvNet
 from jaxconv.records import read_splits
 from jaxconv.train_step import create_state, rmsprop
@@ -55,7 +56,7 @@ def test_warp_equals_the_host_s_and_scipy_s(fill, interpolation):
 def test_plans_say_the_batches_of_the_host(splits, whole_passes, first_step):
     options = {"seed": 5, "whole_passes": whole_passes, "first_step": first_step}
     host = list(itertools.islice(training_batches(splits.train, 4, augment=RandomAffine(), **options), 5))
-    plans = next(resident.training_plans(splits.train, 4, augment=RandomAffine(), steps=5, **options))
+    plans = next(resident.training_plans(splits.train, 4, 5, augment=RandomAffine(), **options))
     pictures = resident.place(splits.train)
     batches = [jax.tree.map(lambda x, i=i: x[i], plan) for plan in plans for i in range(len(plan["index"]))]
     assert len(batches) == 5
@@ -72,7 +73,7 @@ def test_an_epoch_is_the_host_s_and_one_dispatch_a_size(splits, whole_passes):
     model, before = CatsDogsConvNet(dropout=0.5), resident.train_steps._cache_size()
     states = [create_state(model, (46, 46, 3), rmsprop(1e-4), 0) for _ in range(2)]
     stream = training_batches(splits.train, 4, **options)
-    plans = resident.training_plans(splits.train, 4, steps=4, **options)
+    plans = resident.training_plans(splits.train, 4, 4, **options)
     train, validation = resident.place(splits.train), resident.place(splits.validation)
     for epoch in (1, 2):
         states[0], expected, _ = fit.train_epoch(states[0], stream, 4, epoch)
@@ -86,12 +87,26 @@ def test_an_epoch_is_the_host_s_and_one_dispatch_a_size(splits, whole_passes):
 
 
 @pytest.mark.parametrize(
-    "platform, limit, expected", [("cpu", None, False), ("gpu", 2**21, True), ("gpu", 2**16, False)]
+    "wish, platform, limit, expected",
+    [
+        (None, "cpu", None, "host"),
+        ("device", "cpu", None, "device"),
+        (None, "gpu", 2**20, "device"),
+        ("host", "gpu", 2**20, "host"),
+        (None, "gpu", 2**16, "host"),
+    ],
 )
-def test_pictures_go_to_an_accelerator_that_has_room(splits, monkeypatch, capsys, platform, limit, expected):
-    """Fourteen pictures of 46x46 are 87 kB."""
+def test_pictures_go_to_an_accelerator_that_has_room(splits, monkeypatch, capsys, wish, platform, limit, expected):
+    """Fourteen pictures of 46x46 are 89 kB."""
     device = SimpleNamespace(platform=platform, memory_stats=lambda: limit and {"bytes_limit": limit})
     monkeypatch.setattr(jax, "devices", lambda: [device])
-    assert resident.has_room(splits) == expected
-    said = "the pictures (0 MiB) stay on the host: the device has room for 0 MiB\n"
+    assert resident.choose(wish, splits) == expected
+    said = "the pictures take 0.1 MB, and there is room for 0.0 MB on the device: they are fed from the host\n"
     assert capsys.readouterr().out == (said if limit == 2**16 else "")
+
+
+def test_a_wish_for_which_there_is_no_room_is_an_error(splits, monkeypatch):
+    """Of the host's memory here, through which the pictures go."""
+    monkeypatch.setattr(resident, "available_memory", lambda: 100_000)
+    with pytest.raises(InputError, match=r"--augment-on device: the pictures take 0.1 MB, .* leave it out"):
+        resident.choose("device", splits)

@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxconv import chunks
 from jaxconv.models import CatsDogsConvNet
 from jaxconv.train_step import (
     create_state,
@@ -79,9 +80,13 @@ def test_pictures_are_scaled_in_one_place():
 
 @pytest.fixture(params=["cpu", "default"])
 def platform(request, monkeypatch):
-    """The formulations of a CPU, then those of every other platform, both on this CPU."""
-    choose = lambda *arguments, **choices: choices[request.param](*arguments)  # noqa: E731
+    """The formulations of a CPU, then those of every other platform, both on this CPU and in chunks of three."""
+
+    def choose(*arguments, **choices):
+        return choices[request.param](*arguments)
+
     monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 3)
     train_step.clear_cache()
     yield
     train_step.clear_cache()

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxconv.machine import usable_cores
+
 BATCH = 32
 SIZE = (150, 150)
 Batch = tuple[np.ndarray, np.ndarray]  # uint8[32, 150, 150, 3], int32[32]
@@ -188,8 +190,7 @@ class Torch(Contestant):
 
     def _loader(self, split: str, augment: bool) -> Any:
         pictures = TorchPictures(self.data / split, augment)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.torch.utils.data.DataLoader(pictures, BATCH, shuffle=augment, num_workers=cores)
+        return self.torch.utils.data.DataLoader(pictures, BATCH, shuffle=augment, num_workers=usable_cores())
 
     def batches(self) -> Iterator[Any]:
         return iter(self._loader("train", True))

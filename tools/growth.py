@@ -30,20 +30,19 @@ from tools.bench import BATCH, drawn_pictures, machine
 SIZES = (2_000, 8_000, 25_000)
 THREADS = (0, 1, 2, 4, 8)
 LIMIT = 10**9
-STEPS = 20  # of training, for a row of the second table
 IMAGE_SIZE = (150, 150)
 Row = dict[str, Any]
 
 
 def link_pictures(source: Path, folder: Path, count: int) -> None:
     """Make folder/train of `count` pictures, as many of each class: links to those of source/train, again and again."""
-    classes = sorted(path for path in (source / "train").iterdir() if path.is_dir())
-    for number, original in enumerate(classes):
-        (folder / "train" / original.name).mkdir(parents=True)
-        pictures = itertools.cycle(sorted(path for path in original.iterdir() if path.is_file()))
-        for copy in range(count // len(classes) + (number < count % len(classes))):
-            picture = next(pictures)
-            (folder / "train" / original.name / f"{copy:06}{picture.suffix}").symlink_to(picture.resolve())
+    from jaxconv.records import list_classes
+
+    for number, (name, pictures) in enumerate(zip(*(found := list_classes(source / "train")), strict=True)):
+        (folder / "train" / name).mkdir(parents=True)
+        copies = count // len(found[0]) + (number < count % len(found[0]))
+        for copy, picture in enumerate(itertools.islice(itertools.cycle(pictures), copies)):
+            (folder / "train" / name / f"{copy:06}{picture.suffix}").symlink_to(picture.resolve())
 
 
 def _prepare() -> Any:
@@ -62,8 +61,11 @@ def _prepare() -> Any:
     return jax.block_until_ready(train_step(state, batch)[0])
 
 
-def train(folder: Path, epochs: int, limited: bool) -> Row:
-    """Epochs on every picture of folder/train, but for those that fill no batch; memory in MB."""
+def train(folder: Path, epochs: int, limit: int | None = None) -> Row:
+    """Epochs on every picture of folder/train, but for those that fill no batch; memory in MB.
+
+    `limit` is how many bytes the process may still take once its programs are compiled.
+    """
     import psutil
 
     from jaxconv.augment import RandomAffine
@@ -73,18 +75,18 @@ def train(folder: Path, epochs: int, limited: bool) -> Row:
 
     process, state = psutil.Process(), _prepare()
     before = process.memory_info()
-    pictures = sum(1 for _ in folder.glob("train/*/*"))
-    if limited:
-        process.rlimit(psutil.RLIMIT_AS, (before.vms + LIMIT, psutil.RLIM_INFINITY))
+    if limit is not None:
+        _, hard = process.rlimit(psutil.RLIMIT_AS)
+        process.rlimit(psutil.RLIMIT_AS, (before.vms + limit, hard))
     started = time.perf_counter()
     source = SplitDirectory(folder, "train", IMAGE_SIZE)
-    row: Row = {"pictures": pictures, "limited": limited, "read": time.perf_counter() - started}
+    row: Row = {"pictures": len(source), "limited": limit is not None, "read": time.perf_counter() - started}
     decoded = source.decoded_bytes / 1e6
     row |= {"decoded": decoded, "seconds": [], "waited": [], "beyond": []}
     stream = training_batches(source, BATCH, seed=0, augment=RandomAffine())
     for epoch in range(epochs):
         started = time.perf_counter()
-        state, _, speed = train_epoch(state, stream, pictures // BATCH, epoch)
+        state, _, speed = train_epoch(state, stream, len(source) // BATCH, epoch)
         row["seconds"].append(time.perf_counter() - started)
         row["waited"].append(speed["data_wait"])
         row["beyond"].append((process.memory_info().rss - before.rss) / 1e6 - decoded)
@@ -92,18 +94,18 @@ def train(folder: Path, epochs: int, limited: bool) -> Row:
 
 
 def feed(folder: Path, threads: int) -> Row:
-    """Images a second of a pass of the input alone, and of training fed by it."""
+    """Images a second of a pass of the input alone, and of a pass of training fed by it; nothing is made beforehand."""
     from jaxconv.augment import RandomAffine
     from jaxconv.batches import training_batches
     from jaxconv.fit import train_epoch
     from jaxconv.records import SplitDirectory
 
     state, source = _prepare(), SplitDirectory(folder, "train", IMAGE_SIZE)
-    stream = training_batches(source, BATCH, seed=0, augment=RandomAffine(), threads=threads)
-    started, steps = time.perf_counter(), len(source) // BATCH
-    deque(itertools.islice(stream, steps), maxlen=0)
+    new_stream = partial(training_batches, source, BATCH, seed=0, augment=RandomAffine(), threads=threads)
+    started, steps = time.perf_counter(), max(1, len(source) // BATCH)
+    deque(itertools.islice(new_stream(), steps), maxlen=0)
     seconds = time.perf_counter() - started
-    _, _, speed = train_epoch(state, stream, STEPS, 1)
+    _, _, speed = train_epoch(state, new_stream(), steps, 1)
     return {"threads": threads, "input": steps * BATCH / seconds} | speed
 
 
@@ -153,9 +155,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for size in arguments.sizes:
             link_pictures(data, Path(folder, str(size)), size)
-            sizes.append(apart(train, Path(folder, str(size)), arguments.epochs, False))
+            sizes.append(apart(train, Path(folder, str(size)), arguments.epochs))
         if arguments.sizes and os.path.exists("/proc/self/statm"):  # only Linux limits a process's memory
-            sizes.append(apart(train, Path(folder, str(size)), arguments.epochs, True))
+            sizes.append(apart(train, Path(folder, str(size)), arguments.epochs, LIMIT))
         print(table_of_sizes(sizes), flush=True)
         feeds = [apart(partial(feed, data), threads) for threads in arguments.threads]
         print(table_of_threads(feeds), flush=True)
