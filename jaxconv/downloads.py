@@ -3,7 +3,6 @@
 import contextlib
 import os
 import queue
-import signal
 import sys
 import tempfile
 import threading
@@ -78,32 +77,11 @@ def _ask(url: str) -> str | None:
 def interruptible() -> Iterator[None]:
     """End the process at an interrupt, with exit code 130, instead of waiting for what is still to be downloaded.
 
-    No cleaning up happens outside of it: temporary folders belong inside. Only for the main thread. A process that
-    ignores interrupts, as one in the background may, goes on ignoring them.
+    No cleaning up happens outside of it: temporary folders belong inside.
     """
-
-    def repeat(seconds: int) -> None:
-        if hasattr(signal, "setitimer"):  # not on Windows
-            signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
-
-    def interrupt(*_: object) -> None:
-        repeat(5)  # longer than cleaning up takes
-        raise KeyboardInterrupt
-
-    handlers = {}
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        handlers[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
-        if hasattr(signal, "SIGALRM"):
-            # The promises of tensorflow-datasets can swallow an interrupt: it comes again every five seconds.
-            handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        repeat(0)
         print("interrupted", file=sys.stderr)
         sys.stdout.flush()
         os._exit(130)  # the download's thread cannot be stopped, and a plain exit would wait for it
-    finally:
-        repeat(0)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

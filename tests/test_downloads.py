@@ -3,9 +3,6 @@
 import contextlib
 import hashlib
 import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -172,47 +169,3 @@ def test_interrupt_ends_the_process(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_other_errors_are_left_alone() -> None:
     with pytest.raises(InputError, match="mine"), interruptible():
         raise InputError("mine")
-
-
-def test_an_interrupt_that_somebody_swallows_comes_again():
-    code = """
-import os, signal, threading
-from jaxconv.downloads import interruptible
-with interruptible():
-    try:
-        os.kill(os.getpid(), signal.SIGINT)
-    except KeyboardInterrupt:
-        pass
-    threading.Event().wait(60)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
-    assert (done.returncode, done.stderr) == (130, "interrupted\n")
-
-
-def test_a_slow_cleaning_up_is_not_cut_off_and_an_ignored_interrupt_stays_ignored():
-    code = """
-import os, signal, sys, time
-from jaxconv.downloads import interruptible
-if sys.argv[1] == "ignored":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-with interruptible():
-    try:
-        os.kill(os.getpid(), signal.SIGINT)
-        print("went on")
-    except KeyboardInterrupt:
-        deadline = time.monotonic() + 1.5
-        while time.monotonic() < deadline:
-            pass
-        print("cleaned up")
-        raise
-"""
-    for how, expected in {"plain": (130, "cleaned up\n"), "ignored": (0, "went on\n")}.items():
-        done = subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True, timeout=50)
-        assert (done.returncode, done.stdout) == expected
-
-
-def test_the_handlers_of_before_are_there_again():
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
-    with interruptible():
-        assert signal.getsignal(signal.SIGINT) != before[0]
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)) == before

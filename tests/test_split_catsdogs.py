@@ -601,7 +601,9 @@ def test_interrupt_ends_the_download(served: Served, archive: bytes, dest: Path)
     sent = threading.Event()
     served.answer.update({"data": archive[:500], "length": len(archive), "sent": sent})
     flags = ["--download", "--dest", str(dest)]
-    code = f"from tools import split_catsdogs as module; module.URL = {split_catsdogs.URL!r}; module.main({flags})"
+    # A shell's background jobs ignore interrupts, and so would what they start.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += f"from tools import split_catsdogs as module; module.URL = {split_catsdogs.URL!r}; module.main({flags})"
     command = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert sent.wait(60)
