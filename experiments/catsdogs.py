@@ -36,13 +36,14 @@ class Config:
     dropout: bool
     data: str
     fit: FitConfig
+    dtype: str = "float32"
 
     @property
     def variant(self) -> str:
-        """Such as plain, aug-dropout, demo-aug."""
-        parts = {"demo": self.data == "demo", "aug": self.aug, "dropout": self.dropout}
-        variant = "-".join(name for name, on in parts.items() if on)
-        return variant if self.aug or self.dropout else f"{variant}-plain".lstrip("-")
+        """Such as plain, aug-dropout, demo-aug, plain-bfloat16."""
+        plain = not (self.aug or self.dropout)
+        parts = {"demo": self.data == "demo", "plain": plain, "aug": self.aug, "dropout": self.dropout}
+        return "-".join(name for name, on in (parts | {self.dtype: self.dtype != "float32"}).items() if on)
 
 
 def book(aug: bool, dropout: bool) -> FitConfig:
@@ -54,9 +55,11 @@ def book(aug: bool, dropout: bool) -> FitConfig:
 
 def net(config: Config) -> "nn.Module":
     """The chapter's net, with its dropout of one half or without."""
+    import jax.numpy as jnp
+
     from jaxconv.models import CatsDogsConvNet
 
-    return CatsDogsConvNet(dropout=0.5 if config.dropout else 0.0)
+    return CatsDogsConvNet(dropout=0.5 if config.dropout else 0.0, dtype=jnp.dtype(config.dtype))
 
 
 def read(data: str) -> "Splits":
@@ -98,28 +101,6 @@ def describe(config: Config, splits: "Splits") -> dict[str, Any]:
     }
 
 
-def run(config: Config, workdir: Path, *, resume: bool = False, augment_on: str | None = None) -> dict[str, Any]:
-    """Read, train, and fill the run directory; returns what result.json says."""
-    # The heavy imports wait until the flags are known to be right.
-    from jaxconv.augment import RandomAffine
-    from jaxconv.compilation import use_cache
-    from jaxconv.figures import write_augmented
-    from jaxconv.fit import fit
-    from jaxconv.resident import choose
-    from jaxconv.workdir import claim, environment
-
-    use_cache()
-    splits = read(config.data)
-    augment_on = choose(augment_on, splits)
-    described = describe(config, splits) | {"augment_on": augment_on} | environment()
-    claim(workdir, described, resume=resume)
-    title = f"cats against dogs, {config.variant}, seed {config.fit.seed}"
-    augment = RandomAffine() if config.aug else None
-    if augment is not None:
-        write_augmented(splits.train, augment, workdir / "figures" / "augmented.png", title)
-    return fit(net(config), splits, config.fit, workdir, title=title, augment=augment, augment_on=augment_on)
-
-
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
@@ -132,14 +113,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps-per-epoch", type=int, help="steps an epoch (default: 100)")
     arguments = parser.parse_args(argv)
     fit_config = command.fit_config(arguments, book(arguments.aug, arguments.dropout))
-    config = Config(arguments.aug, arguments.dropout, arguments.data, fit_config)
+    config = Config(arguments.aug, arguments.dropout, arguments.data, fit_config, arguments.dtype)
     if arguments.summary:
         from jaxconv.summary import summary
 
         print(summary(net(config), (*IMAGE_SIZE, 3)))
         return
-    workdir = arguments.workdir or Path(f"runs/catsdogs-{config.variant}-seed{config.fit.seed}")
-    result = run(config, workdir, resume=arguments.resume, augment_on=arguments.augment_on)
+    from jaxconv.augment import RandomAffine  # the heavy imports wait until the flags are known to be right
+
+    splits = read(config.data)
+    workdir = arguments.workdir or command.default_workdir("catsdogs", config.variant, config.fit.seed, arguments.seeds)
+    result = command.train(
+        net(config),
+        splits,
+        config.fit,
+        workdir,
+        describe(config, splits),
+        title=f"cats against dogs, {config.variant}",
+        resume=arguments.resume,
+        seeds=arguments.seeds,
+        augment=RandomAffine() if config.aug else None,
+        augment_on=arguments.augment_on,
+    )
     command.print_result(result, workdir)
 
 

@@ -1,19 +1,24 @@
-"""What the command of every experiment has: its flags, its config.json and its closing lines.
+"""What the command of every experiment has: its flags, its config.json, its training and its closing lines.
 
 Light on imports, so that --help and mistakes answer at once.
 """
 
 import argparse
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxconv.config import SCHEDULES, FitConfig
+from jaxconv.errors import InputError
 
 if TYPE_CHECKING:
     import flax.linen as nn
 
+    from jaxconv.augment import RandomAffine
     from jaxconv.records import Splits
+
+DTYPES = ("float32", "bfloat16")
 
 
 def bare_parser(command: str, docstring: str) -> argparse.ArgumentParser:
@@ -36,6 +41,13 @@ def parser(command: str, docstring: str) -> argparse.ArgumentParser:
     flags.add_argument("--learning-rate", type=float, help="of RMSprop")
     flags.add_argument("--schedule", choices=SCHEDULES, help="of the learning rate (default: constant)")
     flags.add_argument("--seed", type=int, help="of weights, order, augmentation and dropout (default: 0)")
+    flags.add_argument("--seeds", type=int, metavar="N", help="train N seeds, from --seed on, and say how they spread")
+    flags.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="in which the layers compute; parameters, loss and metrics stay float32 (default: %(default)s)",
+    )
     flags.add_argument(
         "--augment-on",
         choices=("host", "device"),
@@ -52,6 +64,8 @@ def fit_config(arguments: argparse.Namespace, book: FitConfig) -> FitConfig:
     Raises:
         InputError: a number that makes no run.
     """
+    if arguments.seeds is not None and arguments.seeds < 2:
+        raise InputError(f"--seeds is {arguments.seeds}: give a whole number above 1, or name one seed by --seed")
     names = [field.name for field in dataclasses.fields(FitConfig)]
     given = {name: value for name in names if (value := getattr(arguments, name, None)) is not None}
     return dataclasses.replace(book, **given)
@@ -68,6 +82,7 @@ def describe(fit: FitConfig, model: "nn.Module", splits: "Splits") -> dict[str, 
         config["schedule"] = f"{fit.schedule} over {fit.epochs} epochs"
     return config | {
         "model": type(model).__name__,
+        "dtype": model.dtype.name,
         "parameters": summary.count_params(params),
         "image_size": image_shape[:2],
         "class_names": splits.train.class_names,
@@ -78,12 +93,81 @@ def describe(fit: FitConfig, model: "nn.Module", splits: "Splits") -> dict[str, 
     }
 
 
+def default_workdir(experiment: str, variant: str, seed: int, seeds: int | None) -> Path:
+    """Such as runs/mnist-convnet-seed0, or of several seeds runs/mnist-convnet-seeds0-4."""
+    return Path(f"runs/{experiment}-{variant}-seed{seed if seeds is None else f's{seed}-{seed + seeds - 1}'}")
+
+
+def train(
+    model: "nn.Module",
+    splits: "Splits",
+    config: FitConfig,
+    workdir: Path,
+    described: dict[str, Any],
+    *,
+    title: str,
+    resume: bool,
+    seeds: int | None = None,
+    augment: "RandomAffine | None" = None,
+    augment_on: str | None = None,
+) -> dict[str, Any]:
+    """Fill the run directory; returns what its result.json says.
+
+    config.json is `described`, and where it runs. Several seeds have a run directory each in `workdir`, beside a
+    result.json of how they spread and figures with all of them.
+
+    Raises:
+        InputError: a batch that the devices cannot share, no room for the pictures, or as `claim`.
+    """
+    from jaxconv.compilation import use_cache
+    from jaxconv.devices import check_divides
+    from jaxconv.figures import write_augmented
+    from jaxconv.fit import fit_seeds
+    from jaxconv.resident import choose
+    from jaxconv.workdir import claim, environment
+
+    use_cache()
+    check_divides(config.batch_size)
+    augment_on = choose(augment_on, splits)
+    described = described | {"augment_on": augment_on} | environment()
+    workdirs = {config.seed: workdir}
+    if seeds is not None:
+        if (workdir / "config.json").exists():
+            raise InputError(f"--workdir {workdir} holds a run of one seed: name another directory")
+        workdirs = {seed: workdir / f"seed{seed}" for seed in range(config.seed, config.seed + seeds)}
+    for seed, path in workdirs.items():
+        claim(path, described | {"seed": seed}, resume=resume)
+    if augment is not None:
+        write_augmented(splits.train, augment, workdir / "figures" / "augmented.png", title)
+    results = fit_seeds(model, splits, config, workdirs, title=title, augment=augment, augment_on=augment_on)
+    return results[0] if seeds is None else _sum_up(workdir, workdirs, results, title)
+
+
+def _sum_up(workdir: Path, workdirs: dict[int, Path], results: list[dict[str, Any]], title: str) -> dict[str, Any]:
+    """result.json and the figures of several seeds."""
+    from jaxconv import figures, metrics
+    from jaxconv.workdir import write_json
+
+    result = {"seeds": [*workdirs]} | metrics.spread(results)
+    write_json(workdir / "result.json", result)
+    title = f"{title}, mean and range of {len(workdirs)} seeds"
+    figures.write_seeds([metrics.read(path) for path in workdirs.values()], workdir / "figures", title)
+    return result
+
+
 def print_result(result: dict[str, Any], workdir: Path) -> None:
-    """The closing lines of a run."""
+    """The closing lines of a run; of several seeds mean, standard deviation and range."""
+    spread = [result[name] for name in ("mean", "std", "min", "max")] if "seeds" in result else [result]
+
+    def figure(*path: str) -> str:
+        values: list[Any] = [functools.reduce(dict.__getitem__, path, found) for found in spread]
+        mean, *around = values
+        return f"{mean:.4f}" + (" ± {:.4f} ({:.4f} to {:.4f})".format(*around) if around else "")
+
     for name, what in (("last", "last epoch"), ("best", "lowest val_loss")):
-        if name in result:
-            row = result[name]
-            print(f"{what}: epoch {row['epoch']}  val_acc {row['val_acc']:.4f}  test_acc {row['test_acc']:.4f}")
-    epochs = min(10, result["last"]["epoch"])
-    print(f"val_acc, mean of the last {epochs} epochs: {result['val_acc_mean_last_10']:.4f}")
+        if name in spread[0]:
+            epoch = f"{spread[0][name]['epoch']:.0f}"
+            print(f"{what}: epoch {epoch}  val_acc {figure(name, 'val_acc')}  test_acc {figure(name, 'test_acc')}")
+    epochs = min(10, int(spread[0]["last"]["epoch"]))
+    print(f"val_acc, mean of the last {epochs} epochs: {figure('val_acc_mean_last_10')}")
     print(f"saved in {workdir}")

@@ -41,6 +41,7 @@ class Config:
     model: str = "convnet"
     downsample: str | None = None
     fit: FitConfig = BOOK
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         if self.model == "dense" and self.downsample is not None:
@@ -48,35 +49,29 @@ class Config:
 
     @property
     def variant(self) -> str:
-        """Such as convnet, convnet-average, dense."""
-        return self.model if self.downsample in (None, "max") else f"{self.model}-{self.downsample}"
+        """Such as convnet, convnet-average, dense, dense-bfloat16."""
+        parts = [self.model, self.downsample or "max", self.dtype]
+        return "-".join(part for part in parts if part not in ("max", "float32"))
 
 
 def net(config: Config) -> "nn.Module":
     """The convnet of code 5-1 and 5-2 or the dense net of 2-2."""
+    import jax.numpy as jnp
+
     from jaxconv.models import DenseNet, MnistConvNet
 
-    return DenseNet() if config.model == "dense" else MnistConvNet(config.downsample or "max")
+    dtype = jnp.dtype(config.dtype)
+    return DenseNet(dtype) if config.model == "dense" else MnistConvNet(config.downsample or "max", dtype)
 
 
-def run(
-    config: Config, splits: "Splits", workdir: Path, *, resume: bool = False, augment_on: str | None = None
-) -> dict[str, Any]:
-    """Train, and fill the run directory; returns what result.json says."""
-    from jaxconv.compilation import use_cache
-    from jaxconv.fit import fit
-    from jaxconv.resident import choose
-    from jaxconv.workdir import claim, environment
-
-    use_cache()
+def run(config: Config, splits: "Splits", workdir: Path, **options: Any) -> dict[str, Any]:
+    """Train, and fill the run directory; returns what result.json says. `options` are those of `command.train`."""
     model = net(config)
     described = command.describe(config.fit, model, splits)
     described["data"] |= {"kind": "MNIST", "path": str(DATA / "mnist"), "validation": "the test digits"}
-    augment_on = choose(augment_on, splits)
-    described = {"experiment": "mnist", "variant": config.variant} | described | {"augment_on": augment_on}
-    claim(workdir, described | environment(), resume=resume)
-    title = f"MNIST, {config.variant}, seed {config.fit.seed}; validated on the test digits"
-    return fit(model, splits, config.fit, workdir, title=title, augment_on=augment_on)
+    described = {"experiment": "mnist", "variant": config.variant} | described
+    title = f"MNIST, {config.variant}, validated on the test digits"
+    return command.train(model, splits, config.fit, workdir, described, title=title, **options)
 
 
 @one_line_errors
@@ -87,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--downsample", choices=DOWNSAMPLE, help="how the convnet grows coarser (default: max)")
     parser.add_argument("--files", type=Path, help="folder of MNIST's four .gz files, in place of the download")
     arguments = parser.parse_args(argv)
-    config = Config(arguments.model, arguments.downsample, command.fit_config(arguments, BOOK))
+    config = Config(arguments.model, arguments.downsample, command.fit_config(arguments, BOOK), arguments.dtype)
     if arguments.summary:
         from jaxconv.summary import summary
 
@@ -98,8 +93,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     with interruptible():
         splits = read_mnist(DATA, arguments.files)
-    workdir = arguments.workdir or Path(f"runs/mnist-{config.variant}-seed{config.fit.seed}")
-    result = run(config, splits, workdir, resume=arguments.resume, augment_on=arguments.augment_on)
+    workdir = arguments.workdir or command.default_workdir("mnist", config.variant, config.fit.seed, arguments.seeds)
+    options = {"resume": arguments.resume, "seeds": arguments.seeds, "augment_on": arguments.augment_on}
+    result = run(config, splits, workdir, **options)
     command.print_result(result, workdir)
 
 

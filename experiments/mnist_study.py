@@ -21,7 +21,7 @@ from experiments.mnist import BOOK, DATA, IMAGE_SHAPE, Config, net, run
 from jaxconv.errors import InputError, one_line_errors
 
 if TYPE_CHECKING:
-    from jaxconv.records import ArraySource, Splits
+    from jaxconv.records import ArraySource, Source, Splits
     from jaxconv.train_step import TrainState
 
 NETS = {
@@ -72,7 +72,6 @@ def output_sizes() -> list[tuple[str, int, tuple[int, int]]]:
 def downsampling(states: dict[str, list["TrainState"]], splits: "Splits") -> dict[str, Any]:
     """What each net is, and what each of its runs came to."""
     from jaxconv import summary
-    from jaxconv.fit import evaluate
 
     nets = {}
     for name, runs in states.items():
@@ -81,9 +80,17 @@ def downsampling(states: dict[str, list["TrainState"]], splits: "Splits") -> dic
         into_dense = [IMAGE_SHAPE, *(shape[1:] for _, shape in shapes)][names.index("Flatten_0")]
         nets[name] = {"into_dense": into_dense, "parameters": summary.count_params(params)}
         for split in ("train", "test"):
-            found = [evaluate(state, getattr(splits, split), 500) for state in runs]
+            found = [score(state, getattr(splits, split)) for state in runs]
             nets[name] |= {f"{split}_{key}": [run[key] for run in found] for key in ("acc", "loss")}
     return nets
+
+
+def score(state: "TrainState", digits: "Source") -> dict[str, Any]:
+    """Loss, accuracy and confusion matrix."""
+    from jaxconv import metrics
+    from jaxconv.streaming import evaluate
+
+    return metrics.mean(metrics.total(evaluate(state, digits, 500)))
 
 
 def translation(states: dict[str, list["TrainState"]], test: "ArraySource") -> dict[str, Any]:
@@ -91,8 +98,6 @@ def translation(states: dict[str, list["TrainState"]], test: "ArraySource") -> d
 
     Both are means over the four directions.
     """
-    from jaxconv.fit import evaluate
-
     ways = [sorted({(pixels * rows, pixels * cols) for rows, cols in DIRECTIONS}) for pixels in SHIFTS]
     moved = [[move(test, rows, cols) for rows, cols in same] for same in ways]
 
@@ -100,7 +105,7 @@ def translation(states: dict[str, list["TrainState"]], test: "ArraySource") -> d
         return [fmean(map(measure, sources)) for sources in moved]
 
     def accuracy(state: "TrainState", source: "ArraySource") -> float:
-        return float(evaluate(state, source, 500)["acc"])
+        return float(score(state, source)["acc"])
 
     ink = float(test.images.sum())
     found: dict[str, Any] = {"pixels": SHIFTS, "ink_lost": over_shifts(lambda source: 1 - source.images.sum() / ink)}

@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from jaxconv import devices
 from jaxconv.train_step import TrainState
 
 
@@ -24,13 +25,17 @@ def _negative_val_loss(metrics: dict[str, float]) -> float:
 class Checkpoints:
     """The checkpoints in a folder, by epoch; a context manager, because saving goes on in the background.
 
-    `template` is a state, or its shapes from `jax.eval_shape`, with the structure of what is saved.
+    `template` is a state, or its shapes from `jax.eval_shape`, with the structure of what is saved. The `latest` epochs
+    are kept. What is restored is whole on every device, wherever it was saved.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], template: TrainState) -> None:
+    def __init__(self, folder: str | os.PathLike[str], template: TrainState, latest: int = 1) -> None:
         # Orbax accepts a relative path here and fails in the background.
-        self._folder = Path(folder).absolute()
-        self._template = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        self._folder, self._latest = Path(folder).absolute(), latest
+        everywhere = devices.everywhere()
+        self._template = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), template
+        )
 
     def __enter__(self) -> "Checkpoints":
         self._manager = ocp.CheckpointManager(
@@ -41,7 +46,7 @@ class Checkpoints:
                 # max_to_keep would delete the newest when it is not among the best.
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                     [
-                        checkpoint_managers.LatestN(1),
+                        checkpoint_managers.LatestN(self._latest),
                         checkpoint_managers.BestN(get_metric_fn=_negative_val_loss, reverse=False, n=1),
                     ]
                 ),
@@ -70,8 +75,18 @@ class Checkpoints:
     @property
     def best_epoch(self) -> int:
         """The saved epoch of the lowest val_loss, 0 if none is."""
-        self._manager.wait_until_finished()
+        self.wait()
         return self._manager.best_step() or 0
+
+    def wait(self) -> None:
+        """Until what was saved is complete."""
+        self._manager.wait_until_finished()
+
+    def forget_after(self, epoch: int) -> None:
+        """Delete the checkpoints of later epochs."""
+        for later in self._manager.all_steps():
+            if later > epoch:
+                self._manager.delete(later)
 
     def restore(self, epoch: int) -> TrainState:
         """The state as it was saved after `epoch`."""

@@ -56,7 +56,8 @@ def summed_gradients(loss: Loss, params: Any, batch: Any, key: Key[Array, ""]) -
         (gradient, sums), factored = _add_up(gradients, (chunks, keys))
         pairs = flatten_dict(factored)
         for layer in layers:
-            gradient[*layer, "kernel"] = jnp.einsum("cni,cno->io", pairs[*layer, "inputs"], pairs[*layer, "outputs"])
+            both, dtype = (pairs[*layer, "inputs"], pairs[*layer, "outputs"]), leaves[*layer, "kernel"].dtype
+            gradient[*layer, "kernel"] = jnp.einsum("cni,cno->io", *both, preferred_element_type=dtype)
         return unflatten_dict({path: gradient[path] for path in leaves}), sums
 
     def at_once(params: Any, chunks: Any, keys: Array) -> Any:

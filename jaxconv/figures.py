@@ -55,6 +55,23 @@ def write_bands(
     _save(figure, Path(path))
 
 
+def write_seeds(runs: Sequence[Sequence[Mapping[str, Any]]], folder: str | os.PathLike[str], title: str) -> None:
+    """accuracy.png and loss.png of several runs' rows: mean and range over the epochs that all of them have."""
+    epochs = [row["epoch"] for row in min(runs, key=len)]
+    for key, name in (("acc", "accuracy"), ("loss", "loss")):
+        series = {
+            f"{kind} {name}": [[row[column] for row in rows[: len(epochs)]] for rows in runs]
+            for kind, column in (("Training", key), ("Validation", f"val_{key}"))
+        }
+        write_bands(
+            Path(folder) / f"{name}.png",
+            epochs,
+            series,
+            labels=("Epoch", name.capitalize()),
+            title=f"Training and validation {name}\n{title}",
+        )
+
+
 def write_augmented(
     source: Source, augment: grain.transforms.RandomMap, path: str | os.PathLike[str], title: str, versions: int = 5
 ) -> None:

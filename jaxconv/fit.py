@@ -1,27 +1,28 @@
 """The training loop."""
 
+import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from statistics import fmean
 
 import flax.linen as nn
 import jax
-import numpy as np
-from tqdm import tqdm
 
-from jaxconv import figures, metrics, resident
+from jaxconv import figures, metrics
 from jaxconv.augment import RandomAffine
-from jaxconv.batches import Batch, evaluation_batches, training_batches
 from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
 from jaxconv.metrics import Row
-from jaxconv.records import Source, Splits
-from jaxconv.train_step import TrainState, create_state, eval_step, learning_rates, rmsprop, train_step
+from jaxconv.records import Splits
+from jaxconv.resident import Resident
+from jaxconv.streaming import Streaming
+from jaxconv.summary import layer_shapes
+from jaxconv.train_step import TrainState, create_state, learning_rates, rmsprop
 from jaxconv.workdir import write_json
 
-Train = Callable[[TrainState, int], tuple[TrainState, Row, dict[str, float]]]
-Measure = Callable[[TrainState, Source], Row]
+DRAW_EVERY = 5.0  # seconds, at the least: an accelerator's epoch may take less than its curves
 
 
 def fit(
@@ -37,113 +38,154 @@ def fit(
     """Train until `config.epochs`, going on from the newest checkpoint in `workdir`; return what result.json says.
 
     `augment_on` "device" keeps the pictures there, see `resident`; "host" feeds it batches.
-
-    Each epoch, in this order: train, validate, write the metrics line, draw the curves, save the checkpoint. A kill
-    between any two loses no more than that epoch: on resume, lines of epochs that were never saved are dropped and
-    the epochs trained again, to the same bits.
     """
+    workdirs = {config.seed: workdir}
+    return fit_seeds(model, splits, config, workdirs, title=title, augment=augment, augment_on=augment_on)[0]
+
+
+def fit_seeds(
+    model: nn.Module,
+    splits: Splits,
+    config: FitConfig,
+    workdirs: Mapping[int, Path],
+    *,
+    title: str,
+    augment: RandomAffine | None = None,
+    augment_on: str = "host",
+) -> list[Row]:
+    """`fit` with each seed of `workdirs`: one after the other, or vectorized into one program where that pays.
+
+    It does on the device, for nets without convolutions: several nets' convolutions would be grouped ones, which XLA
+    is slow at, or on a CPU no faster than one after the other (README, "Speed").
+    """
+    configs = [dataclasses.replace(config, seed=seed) for seed in workdirs]
+    _, params = layer_shapes(model, splits.train[0]["image"].shape)
+    convolves = any(leaf.ndim == 4 for leaf in jax.tree.leaves(params))
+    groups = [configs] if augment_on == "device" and not convolves else [[config] for config in configs]
+    return [
+        result
+        for group in groups
+        for result in _fit(model, splits, group, [workdirs[c.seed] for c in group], title, augment, augment_on)
+    ]
+
+
+def _fit(
+    model: nn.Module,
+    splits: Splits,
+    configs: list[FitConfig],
+    workdirs: list[Path],
+    title: str,
+    augment: RandomAffine | None,
+    augment_on: str,
+) -> list[Row]:
+    """Each epoch, in this order: train, validate, write the metrics lines, save the checkpoints.
+
+    A kill between any two loses no more than that epoch: on resume, lines of epochs that were never saved are dropped
+    and the epochs trained again, to the same bits. Curves are drawn while the devices work on the epoch after.
+    """
+    config = configs[0]  # the others have other seeds, and nothing else
     steps = config.steps_of_an_epoch(len(splits.train))
     schedule = learning_rates(config.schedule, config.learning_rate, config.epochs * steps)
     optimizer = rmsprop(schedule)  # once: a state with another is another program to compile
 
-    def new_state() -> TrainState:
-        return create_state(model, splits.train[0]["image"].shape, optimizer, config.seed)
+    def new_state(seed: int) -> TrainState:
+        return create_state(model, splits.train[0]["image"].shape, optimizer, seed)
 
-    with Checkpoints(workdir / "checkpoints", jax.eval_shape(new_state)) as checkpoints:
-        done = checkpoints.latest_epoch
+    with contextlib.ExitStack() as stack:
+        template, latest = jax.eval_shape(lambda: new_state(config.seed)), min(2, len(configs))
+        runs = [
+            Run(config.seed, path, stack.enter_context(Checkpoints(path / "checkpoints", template, latest)))
+            for config, path in zip(configs, workdirs, strict=True)
+        ]
+        done = min(run.checkpoints.latest_epoch for run in runs)
         if done >= config.epochs:
             print(f"all {config.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
-        state = checkpoints.restore(done) if done else new_state()
-        rows = metrics.truncate(workdir, done)
-        options = {"seed": config.seed, "whole_passes": config.steps_per_epoch is None, "first_step": done * steps}
-        feed = _from_device if augment_on == "device" else _from_host
-        train, measure = feed(splits, config.batch_size, steps, options | {"augment": augment})
+        states = [run.go_back_to(done) or new_state(run.seed) for run in runs]
+        feed: Streaming | Resident = (
+            stack.enter_context(Resident(splits, configs, done, augment))
+            if augment_on == "device"
+            else Streaming(splits, config, done, augment)
+        )
+        drawn = time.monotonic()
         for epoch in range(done + 1, config.epochs + 1):
             started = time.perf_counter()
-            state, trained, speed = train(state, epoch)
-            validated = measure(state, splits.validation)
-            row = {"epoch": epoch, "step": epoch * steps, "loss": trained["loss"], "acc": trained["acc"]}
-            row |= {"val_loss": validated["loss"], "val_acc": validated["acc"]}
-            row |= {"learning_rate": float(schedule(epoch * steps - 1))}  # of the epoch's last step
-            row |= {"seconds": round(time.perf_counter() - started, 3)} | speed
-            rows.append(row)
-            metrics.append(workdir, row)
-            figures.write_curves(rows, workdir / "figures", title)
-            checkpoints.save(epoch, state, row["val_loss"])
-            print(describe(row, config.epochs), flush=True)
-        result = summarize(rows, checkpoints, state, splits, measure)
-    write_json(workdir / "result.json", result)
-    return result
+            states, training, waited = feed.train(states, epoch)
+            validating = feed.evaluate(states, splits.validation)
+            if runs[0].rows and time.monotonic() > drawn + DRAW_EVERY:
+                for run in runs:
+                    run.draw(title)
+                drawn = time.monotonic()
+            trained = [metrics.total(sums) for sums in training]
+            speeds = [metrics.speed(totals, time.perf_counter() - started, waited) for totals in trained]
+            validated = [metrics.mean(metrics.total(sums)) for sums in validating]
+            seconds = round(time.perf_counter() - started, 3)
+            for run in runs:
+                run.checkpoints.wait()  # so that seeds are saved at most one epoch apart
+            for run, state, totals, scores, speed in zip(runs, states, trained, validated, speeds, strict=True):
+                row: Row = {"epoch": epoch, "step": epoch * steps} | metrics.mean(totals)
+                row |= {"val_loss": scores["loss"], "val_acc": scores["acc"]}
+                row |= {"learning_rate": float(schedule(epoch * steps - 1))}  # of the epoch's last step
+                run.record(state, row | {"seconds": seconds} | speed)
+            print(describe([run.rows[-1] for run in runs], config.epochs), flush=True)
+        return summarize(runs, states, feed, splits, title)
 
 
-def _from_host(splits: Splits, batch_size: int, steps: int, options: dict[str, Any]) -> tuple[Train, Measure]:
-    """Training and evaluation on batches that the host makes; `options` are those of `training_batches`."""
-    stream = training_batches(splits.train, batch_size, **options)
-    return (
-        lambda state, epoch: train_epoch(state, stream, steps, epoch),
-        lambda state, source: evaluate(state, source, batch_size),
-    )
+@dataclasses.dataclass
+class Run:
+    """What the training of one seed leaves in its directory."""
 
+    seed: int
+    workdir: Path
+    checkpoints: Checkpoints
+    rows: list[Row] = dataclasses.field(default_factory=list)
 
-def _from_device(splits: Splits, batch_size: int, steps: int, options: dict[str, Any]) -> tuple[Train, Measure]:
-    """The same on pictures that the device holds."""
-    pictures = {key: resident.place(source) for key, source in {id(source): source for source in splits}.items()}
-    plans = resident.training_plans(splits.train, batch_size, steps, **options)
-    return (
-        lambda state, epoch: resident.train_epoch(state, pictures[id(splits.train)], plans),
-        lambda state, source: resident.evaluate(state, pictures[id(source)], batch_size),
-    )
+    def go_back_to(self, epoch: int) -> TrainState | None:
+        """The state after a saved epoch, None for 0; what came later is forgotten."""
+        self.rows = metrics.truncate(self.workdir, epoch)
+        self.checkpoints.forget_after(epoch)
+        return self.checkpoints.restore(epoch) if epoch else None
 
+    def record(self, state: TrainState, row: Row) -> None:
+        """An epoch more."""
+        self.rows.append(row)
+        metrics.append(self.workdir, row)
+        self.checkpoints.save(row["epoch"], state, row["val_loss"])
 
-def train_epoch(
-    state: TrainState, stream: Iterator[Batch], steps: int, epoch: int
-) -> tuple[TrainState, Row, dict[str, float]]:
-    """An epoch's steps; the state, the mean loss and accuracy, and how fast it went.
-
-    `data_wait` is the share of the time that this loop stood waiting for its next batch.
-    """
-    sums, waited, started = [], 0.0, time.perf_counter()
-    for _ in tqdm(range(steps), f"epoch {epoch}", unit="step", leave=False, disable=None):
-        asked = time.perf_counter()
-        batch = next(stream)
-        waited += time.perf_counter() - asked
-        state, step_sums = train_step(state, batch)
-        sums.append(step_sums)
-        # One step ahead of the device is enough to keep it busy; more would only pile up batches.
-        jax.block_until_ready(sums[-2:][0])
-    totals = metrics.total(sums)
-    return state, metrics.mean(totals), metrics.speed(totals, time.perf_counter() - started, waited)
-
-
-def evaluate(state: TrainState, source: Source, batch_size: int) -> Row:
-    """Loss and accuracy over every picture exactly once, and the confusion matrix (rows: labels)."""
-    totals = metrics.total([eval_step(state, batch) for batch in evaluation_batches(source, batch_size)])
-    return metrics.mean(totals) | {"confusion": totals["confusion"].astype(int).tolist()}
+    def draw(self, title: str) -> None:
+        """The curves so far."""
+        figures.write_curves(self.rows, self.workdir / "figures", f"{title}, seed {self.seed}")
 
 
 def summarize(
-    rows: list[Row], checkpoints: Checkpoints, last: TrainState, splits: Splits, measure: Measure
-) -> dict[str, Any]:
-    """The last epoch and the best by val_loss, both with their test figures.
+    runs: list[Run], states: list[TrainState], feed: Streaming | Resident, splits: Splits, title: str
+) -> list[Row]:
+    """Draw each run's curves and write its result.json: the last epoch and the best by val_loss, with test figures.
 
     There is no best where the test pictures are also those of validation: it would be chosen by its test figures.
     """
-    states = {"last": (rows[-1]["epoch"], last)}
+    tested = {"last": ([run.rows[-1]["epoch"] for run in runs], states)}
     if splits.validation is not splits.test:
-        best_epoch = checkpoints.best_epoch
-        states["best"] = (best_epoch, checkpoints.restore(best_epoch))
-    result: dict[str, Any] = {"val_acc_mean_last_10": float(np.mean([row["val_acc"] for row in rows[-10:]]))}
-    for name, (epoch, state) in states.items():
-        tested = {f"test_{key}": value for key, value in measure(state, splits.test).items()}
-        row = rows[epoch - 1]
-        result[name] = {"epoch": epoch, "val_loss": row["val_loss"], "val_acc": row["val_acc"]} | tested
-    return result
+        best = [run.checkpoints.best_epoch for run in runs]
+        tested["best"] = (best, [run.checkpoints.restore(epoch) for run, epoch in zip(runs, best, strict=True)])
+    results: list[Row] = [{"val_acc_mean_last_10": fmean(row["val_acc"] for row in run.rows[-10:])} for run in runs]
+    for name, (epochs, states) in tested.items():
+        tests = feed.evaluate(states, splits.test)
+        for run, result, epoch, sums in zip(runs, results, epochs, tests, strict=True):
+            row, scores = run.rows[epoch - 1], metrics.mean(metrics.total(sums))
+            result[name] = {"epoch": epoch, "val_loss": row["val_loss"], "val_acc": row["val_acc"]}
+            result[name] |= {f"test_{key}": value for key, value in scores.items()}
+    for run, result in zip(runs, results, strict=True):
+        run.draw(title)
+        write_json(run.workdir / "result.json", result)
+    return results
 
 
-def describe(row: Row, epochs: int) -> str:
-    """An epoch as a line for a log."""
+def describe(rows: list[Row], epochs: int) -> str:
+    """An epoch as a line for a log; of several seeds, what is common and the means of what is not."""
+    row = {name: fmean(row[name] for row in rows) for name in rows[0]}
     return (
-        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
+        f"epoch {rows[0]['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
         f"val_loss {row['val_loss']:.4f}  val_acc {row['val_acc']:.4f}  {row['seconds']:.1f}s  "
-        f"{row['images_per_second']:.0f} images/s  data wait {row['data_wait']:.1%}"
+        f"{len(rows) * row['images_per_second']:.0f} images/s  data wait {row['data_wait']:.1%}"
+        + (f"  (means of {len(rows)} seeds)" if len(rows) > 1 else "")
     )

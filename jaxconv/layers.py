@@ -2,6 +2,8 @@
 
 XLA's own formulations are slow there, convolutions of large pictures with few channels and the gradient of max pooling
 above all. A GPU keeps them. Both compute the same numbers, to rounding.
+
+A layer computes in its `dtype`. Its parameters are float32 and are rounded at each use, so that small updates add up.
 """
 
 import math
@@ -14,6 +16,7 @@ from jaxtyping import Array, Float
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 FEW_CHANNELS = 8
+FLOAT32 = jnp.dtype(jnp.float32)
 
 
 def _convolve(x: Array, kernel: Array, bias: Array, strides: int = 1, padding: str = "VALID") -> Array:
@@ -109,12 +112,14 @@ class Conv(nn.Module):
     features: int
     strides: int = 1
     padding: str = "VALID"
+    dtype: jnp.dtype = FLOAT32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 features"]:
         """One of `strides` pixels each way; "VALID" loses a border of one, "SAME" keeps it."""
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x, kernel, bias = (array.astype(self.dtype) for array in (x, kernel, bias))
         if self.strides == 1 and self.padding == "VALID":
             return conv_valid(x, kernel, bias)
         return _convolve(x, kernel, bias, self.strides, self.padding)
@@ -165,17 +170,19 @@ class Dense(nn.Module):
     """
 
     features: int
+    dtype: jnp.dtype = FLOAT32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n features"]:
         """A row of `features` for each row."""
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x, kernel, bias = (array.astype(self.dtype) for array in (x, kernel, bias))
         factors = {"inputs": x.shape, "outputs": (*x.shape[:-1], self.features)}
         if self.has_variable("factors", "inputs"):
             return _factored(x, kernel, {name: self.get_variable("factors", name) for name in factors}) + bias[None]
         larger = kernel.size > sum(math.prod(shape) for shape in factors.values())
         if larger and self.is_mutable_collection("factors") and not self.is_initializing():
             for name, shape in factors.items():  # for whoever asks for their shapes
-                self.variable("factors", name, jnp.zeros, shape)
+                self.variable("factors", name, jnp.zeros, shape, self.dtype)
         return x @ kernel + bias[None]

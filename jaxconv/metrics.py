@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import jax
@@ -20,13 +21,29 @@ def total(sums: Iterable[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
 
 
 def mean(totals: Mapping[str, np.ndarray]) -> Row:
-    """{"loss", "acc"} per picture, from totals of loss, correct and count."""
-    return {"loss": float(totals["loss"] / totals["count"]), "acc": float(totals["correct"] / totals["count"])}
+    """{"loss", "acc"} per picture, from totals of loss, correct and count; and the "confusion" matrix, if there is one.
+
+    Its rows are labels, its columns predictions.
+    """
+    row: Row = {"loss": float(totals["loss"] / totals["count"]), "acc": float(totals["correct"] / totals["count"])}
+    return row | ({"confusion": totals["confusion"].astype(int).tolist()} if "confusion" in totals else {})
 
 
 def speed(totals: Mapping[str, np.ndarray], seconds: float, waited: float) -> dict[str, float]:
     """How fast an epoch went: images a second, and the share of its seconds that were waited for data."""
     return {"images_per_second": round(float(totals["count"]) / seconds, 1), "data_wait": round(waited / seconds, 4)}
+
+
+def spread(results: Sequence[Row]) -> dict[str, Row]:
+    """{"mean", "std", "min", "max"}: of each number of results that are alike, over them; each in a result's own shape.
+
+    The standard deviation is that of a sample (n - 1).
+    """
+
+    def over(statistic: Callable[[Sequence[float]], float]) -> Row:
+        return jax.tree.map(lambda *values: float(statistic(values)), *results)
+
+    return {"mean": over(fmean), "std": over(stdev), "min": over(min), "max": over(max)}
 
 
 def read(workdir: str | os.PathLike[str]) -> list[Row]:

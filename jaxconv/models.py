@@ -1,12 +1,15 @@
 """The nets of chapter 5 as Flax linen modules: pictures in [0, 1] in, logits out.
 
 Kernels start glorot_uniform and biases zero, convolutions are VALID and pooling floors: Keras's defaults, not Flax's.
+With `dtype` bfloat16 the layers compute in it, but for the last, as Keras advises for mixed precision; parameters and
+logits are float32.
 """
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxconv.layers import AveragePool, Conv, Dense, MaxPool
+from jaxconv.layers import FLOAT32, AveragePool, Conv, Dense, MaxPool
 
 DOWNSAMPLE = ("max", "average", "stride", "none")
 
@@ -29,6 +32,7 @@ class CatsDogsConvNet(nn.Module):
     """
 
     dropout: float = 0.0
+    dtype: jnp.dtype = FLOAT32
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 1"]:
@@ -36,11 +40,11 @@ class CatsDogsConvNet(nn.Module):
         x = images
         for features in (32, 64, 128, 128):
             # relu and max pooling commute; after the pool, relu touches a quarter of the values.
-            x = nn.relu(MaxPool()(Conv(features)(x)))
+            x = nn.relu(MaxPool()(Conv(features, dtype=self.dtype)(x)))
         x = Flatten()(x)
         if self.dropout:
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.relu(Dense(512)(x))
+        x = nn.relu(Dense(512, self.dtype)(x))
         return Dense(1)(x)
 
 
@@ -53,6 +57,7 @@ class MnistConvNet(nn.Module):
     """
 
     downsample: str = "max"
+    dtype: jnp.dtype = FLOAT32
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 10"]:
@@ -61,20 +66,22 @@ class MnistConvNet(nn.Module):
             raise ValueError(f"downsample {self.downsample!r} is none of {', '.join(DOWNSAMPLE)}")
         x = images
         for features in (32, 64):
-            x = Conv(features, strides=2 if self.downsample == "stride" else 1)(x)
+            x = Conv(features, strides=2 if self.downsample == "stride" else 1, dtype=self.dtype)(x)
             # relu and max pooling commute, relu and averaging do not.
             x = nn.relu(MaxPool()(x) if self.downsample == "max" else x)
             x = AveragePool()(x) if self.downsample == "average" else x
-        x = Flatten()(nn.relu(Conv(64)(x)))
-        x = nn.relu(Dense(64)(x))
+        x = Flatten()(nn.relu(Conv(64, dtype=self.dtype)(x)))
+        x = nn.relu(Dense(64, self.dtype)(x))
         return Dense(10)(x)
 
 
 class DenseNet(nn.Module):
     """Chapter 2's net (code 2-2), which sees no neighbourhoods; ten logits. 407,050 parameters at 28x28x1."""
 
+    dtype: jnp.dtype = FLOAT32
+
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 10"]:
         """`train` changes nothing."""
-        x = nn.relu(Dense(512)(Flatten()(images)))
+        x = nn.relu(Dense(512, self.dtype)(Flatten()(images)))
         return Dense(10)(x)

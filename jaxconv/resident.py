@@ -7,7 +7,8 @@ draw for training from the host, so that both train on the same pictures, to the
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -19,12 +20,12 @@ from jax import lax
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, UInt8
 
-from jaxconv import metrics
+from jaxconv import devices
 from jaxconv.augment import AffineRanges, RandomAffine, draw_matrix
-from jaxconv.batches import Batch, evaluation_batches, training_batches
+from jaxconv.batches import training_batches
+from jaxconv.config import FitConfig
 from jaxconv.errors import InputError
 from jaxconv.machine import available_memory
-from jaxconv.metrics import Row
 from jaxconv.records import Source, Splits
 from jaxconv.train_step import Sums, TrainState, eval_step, train_step
 
@@ -92,7 +93,7 @@ def choose(wish: str | None, splits: Splits) -> str:
     Raises:
         InputError: "device" is wished, and there is no room.
     """
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     if wish == "host" or (wish is None and device.platform == "cpu"):
         return "host"
     needed = sum(len(s) * s[0]["image"].nbytes for s in {id(source): source for source in splits}.values())
@@ -107,33 +108,39 @@ def choose(wish: str | None, splits: Splits) -> str:
 
 
 def place(source: Source) -> Pictures:
-    """All pictures of a split on the device."""
+    """All pictures of a split, whole on every device."""
     images = np.empty((len(source), *source[0]["image"].shape), np.uint8)
     labels = np.empty(len(source), np.int32)
     for index in range(len(source)):
         record = source[index]
         images[index], labels[index] = record["image"], record["label"]
-    return jax.device_put({"image": images, "label": labels})
+    return jax.device_put({"image": images, "label": labels}, devices.everywhere())
 
 
 def training_plans(
-    source: Source, batch_size: int, steps: int, *, augment: RandomAffine | None, **options: Any
+    source: Source, config: FitConfig, done: int, augment: RandomAffine | None = None
 ) -> Iterator[list[Plan]]:
-    """The plans of an epoch of `steps` after the other; those of a smaller last batch come apart.
-
-    `options` are those of `training_batches`.
-    """
+    """The plans of each epoch after `done`; those of a smaller last batch come apart."""
     height, width, _ = source[0]["image"].shape
-    matrices = RandomMatrix(augment.ranges, height, width) if augment is not None else None
-    stream = training_batches(Positions(len(source)), batch_size, augment=matrices, **options)
-    while True:
-        yield stack(itertools.islice(stream, steps))
+    steps = config.steps_of_an_epoch(len(source))
+    stream = training_batches(
+        Positions(len(source)),
+        config.batch_size,
+        seed=config.seed,
+        augment=RandomMatrix(augment.ranges, height, width) if augment is not None else None,
+        whole_passes=config.steps_per_epoch is None,
+        first_step=done * steps,
+        threads=0,  # whoever draws ahead does so in one of its own, which is faster than Grain's at records this small
+    )
+    for _ in range(done, config.epochs):
+        groups = itertools.groupby(itertools.islice(stream, steps), key=lambda batch: len(batch["index"]))
+        yield [jax.tree.map(lambda *rows: np.stack(rows), *group) for _, group in groups]
 
 
-def stack(batches: Iterator[Batch]) -> list[Plan]:
-    """Batches on a leading axis, in their order; a new plan where the size changes."""
-    groups = itertools.groupby(batches, key=lambda batch: len(batch["index"]))
-    return [jax.tree.map(lambda *rows: np.stack(rows), *group) for _, group in groups]
+def evaluation_plan(count: int, batch_size: int) -> Plan:
+    """Each of `count` pictures once, in order; the last batch filled up with masked ones."""
+    positions = np.arange(-(-count // batch_size) * batch_size, dtype=np.int32).reshape(-1, batch_size)
+    return {"index": np.where(positions < count, positions, 0), "mask": positions < count}
 
 
 def _take(pictures: Pictures, plan: dict[str, Array]) -> dict[str, Array]:
@@ -145,35 +152,73 @@ def _take(pictures: Pictures, plan: dict[str, Array]) -> dict[str, Array]:
 
 
 @partial(jax.jit, donate_argnums=0)
-def train_steps(state: TrainState, pictures: Pictures, plan: dict[str, Array]) -> tuple[TrainState, Sums]:
-    """`train_step` for each step of a plan, in one dispatch; the sums over all of them."""
-    state, sums = lax.scan(lambda state, step: train_step(state, _take(pictures, step)), state, plan)
-    return state, jax.tree.map(lambda x: x.sum(0), sums)
+def train_steps(
+    states: list[TrainState], pictures: Pictures, plans: list[dict[str, Array]]
+) -> tuple[list[TrainState], list[Sums]]:
+    """`train_step` for each step of a plan, in one dispatch, and the sums over them; for each state with its plan."""
+
+    def train(state: TrainState, plan: dict[str, Array]) -> tuple[TrainState, Sums]:
+        state, sums = lax.scan(lambda state, step: train_step(state, _take(pictures, step)), state, plan)
+        return state, jax.tree.map(lambda x: x.sum(0), sums)
+
+    if len(states) == 1:  # which vectorizing would slow
+        found = [train(states[0], plans[0])]
+    else:
+        several = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *items) for items in (states, plans)]
+        trained = jax.vmap(train)(*several)
+        found = [jax.tree.map(lambda leaf, i=i: leaf[i], trained) for i in range(len(states))]
+    return [state for state, _ in found], [sums for _, sums in found]
 
 
 @jax.jit
 def eval_steps(state: TrainState, pictures: Pictures, plan: dict[str, Array]) -> Sums:
-    """`eval_step` for each step of a plan, in one dispatch; the sums over all of them."""
+    """`eval_step` for each step of a plan, in one dispatch; the sums over them."""
     sums = lax.map(lambda step: eval_step(state, _take(pictures, step)), plan)
     return jax.tree.map(lambda x: x.sum(0), sums)
 
 
-def train_epoch(
-    state: TrainState, pictures: Pictures, plans: Iterator[list[Plan]]
-) -> tuple[TrainState, Row, dict[str, float]]:
-    """As `fit.train_epoch`, with the next of `plans`."""
-    started = time.perf_counter()
-    epoch = next(plans)
-    waited, sums = time.perf_counter() - started, []
-    for plan in epoch:
-        state, plan_sums = train_steps(state, pictures, plan)
-        sums.append(plan_sums)
-    totals = metrics.total(sums)
-    return state, metrics.mean(totals), metrics.speed(totals, time.perf_counter() - started, waited)
+class Resident:
+    """A source of epochs for one seed or several at once, from the epoch after `done` on.
 
+    The plans of an epoch are drawn while the devices work on the one before. A context manager, because a thread
+    does that.
+    """
 
-def evaluate(state: TrainState, pictures: Pictures, batch_size: int) -> Row:
-    """As `fit.evaluate`."""
-    plan = stack(evaluation_batches(Positions(len(pictures["label"])), batch_size))
-    totals = metrics.total([eval_steps(state, pictures, part) for part in plan])
-    return metrics.mean(totals) | {"confusion": totals["confusion"].astype(int).tolist()}
+    def __init__(self, splits: Splits, configs: Sequence[FitConfig], done: int, augment: RandomAffine | None) -> None:
+        sources = {id(source): source for source in splits}
+        batch_size = configs[0].batch_size
+        self._pictures = {key: place(source) for key, source in sources.items()}
+        self._evaluations = {
+            key: devices.split(evaluation_plan(len(source), batch_size), axis=1) for key, source in sources.items()
+        }
+        self._train = self._pictures[id(splits.train)]
+        self._epochs = zip(*(training_plans(splits.train, config, done, augment) for config in configs), strict=True)
+
+    def __enter__(self) -> "Resident":
+        self._thread = ThreadPoolExecutor(1)
+        self._draw()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def _draw(self) -> None:
+        self._next = self._thread.submit(next, self._epochs, None)
+
+    def train(self, states: list[TrainState], epoch: int) -> tuple[list[TrainState], list[list[Sums]], float]:
+        """The states after the epoch, the sums of each of its dispatches, and the seconds waited for its plans."""
+        asked = time.perf_counter()
+        plans = self._next.result()
+        assert plans  # there are no more epochs than the configs say
+        waited = time.perf_counter() - asked
+        sums: list[list[Sums]] = []
+        for group in zip(*plans, strict=True):  # one for each size of batches
+            states, group_sums = train_steps(states, self._train, devices.split([*group], axis=1))
+            sums.append(group_sums)
+        self._draw()
+        return states, [list(of_state) for of_state in zip(*sums, strict=True)], waited
+
+    def evaluate(self, states: list[TrainState], source: Source) -> list[list[Sums]]:
+        """The sums over every picture exactly once, for each state."""
+        pictures, plan = self._pictures[id(source)], self._evaluations[id(source)]
+        return [[eval_steps(state, pictures, plan)] for state in states]

@@ -10,6 +10,7 @@ import optax
 from flax.training import train_state
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from jaxconv import devices
 from jaxconv.chunks import summed, summed_gradients
 from jaxconv.seeds import derive_seed
 
@@ -54,8 +55,8 @@ def create_state(
         )
         return state.replace(step=jnp.zeros((), jnp.int32))
 
-    # Committed to its device, as a restored state is: to `jit` the two would else be different programs.
-    return jax.device_put(jax.jit(create)(), jax.devices()[0])
+    # Placed as a restored state is: to `jit` the two would else be different programs.
+    return jax.jit(create, out_shardings=devices.everywhere())()
 
 
 NO_UPDATES = optax.identity()  # one for all: a state with another is another program to compile
@@ -63,7 +64,7 @@ NO_UPDATES = optax.identity()  # one for all: a state with another is another pr
 
 def evaluation_state(model: nn.Module, params: Any) -> TrainState:
     """A state of given weights, for `eval_step` alone."""
-    params = jax.device_put(params, jax.devices()[0])
+    params = jax.device_put(params, devices.everywhere())
     return TrainState.create(apply_fn=model.apply, params=params, tx=NO_UPDATES, dropout_key=None)
 
 

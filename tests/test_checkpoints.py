@@ -41,6 +41,19 @@ def test_the_latest_and_the_best_stay(tmp_path, val_losses, kept):
         assert checkpoints.best_epoch == min(kept)
 
 
+def test_later_epochs_can_be_forgotten_where_more_are_kept(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", state_of(0), latest=2) as checkpoints:
+        for epoch, val_loss in enumerate([0.1, 0.9, 0.8, 0.7], 1):
+            checkpoints.save(epoch, state_of(epoch), val_loss)
+        checkpoints.wait()
+        assert {int(path.name) for path in (tmp_path / "checkpoints").iterdir()} == {1, 3, 4}
+        checkpoints.forget_after(3)
+        assert checkpoints.latest_epoch == 3
+        checkpoints.save(4, state_of(5), 0.6)
+        checkpoints.wait()
+        assert int(checkpoints.restore(4).step) == 5
+
+
 def test_everything_of_a_state_comes_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved = state_of(7)
@@ -60,7 +73,7 @@ def test_weights_come_back_without_their_optimizer(tmp_path):
         params = model.init(jax.random.key(epoch), images, train=False)["params"]
         state = TrainState.create(
             apply_fn=model.apply, params=params, tx=optax.adam(0.1), dropout_key=jax.random.key(0)
-        )
+        ).replace(step=jnp.int32(epoch))
         with Checkpoints(tmp_path / "checkpoints", state) as checkpoints:
             checkpoints.save(epoch, state, 1.0)
         saved = params

@@ -9,11 +9,10 @@ import pytest
 
 from jaxconv import figures, metrics
 from jaxconv.augment import RandomAffine
-from jaxconv.batches import training_batches
 from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
-from jaxconv.fit import describe, evaluate, fit, train_epoch
-from jaxconv.models import CatsDogsConvNet
+from jaxconv.fit import describe, fit, fit_seeds
+from jaxconv.models import CatsDogsConvNet, DenseNet
 from jaxconv.records import read_splits
 from jaxconv.train_step import create_state, eval_step, learning_rates, rmsprop, train_step
 
@@ -96,12 +95,23 @@ def test_a_killed_run_of_whole_passes_and_a_schedule_goes_on_to_the_bit(moment, 
         return original(*arguments, **keywords)
 
     with monkeypatch.context() as patched:
+        patched.setattr("jaxconv.fit.DRAW_EVERY", -1.0)  # each epoch
         patched.setattr(owner, moment, killed_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             run(splits, tmp_path / "killed", 3, **options)
     assert run(splits, tmp_path / "killed", 3, **options) == result
     assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "killed"), state_of(tmp_path / "whole"))
+
+
+def test_curves_are_drawn_while_the_next_epoch_runs_and_at_the_end(splits, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "write_curves", lambda rows, *_: drawn.append(len(rows)))
+    for often, expected in ((1e9, [3]), (-1.0, [1, 2, 3])):
+        monkeypatch.setattr("jaxconv.fit.DRAW_EVERY", often)
+        run(splits, tmp_path / str(often), 3)
+        assert drawn == expected
+        drawn.clear()
 
 
 def test_a_complete_run_is_only_summed_up_again(whole, splits):
@@ -124,14 +134,6 @@ def test_epochs_of_whole_passes_with_a_schedule_where_the_test_pictures_validate
     assert result["last"]["test_loss"] == pytest.approx(rows[-1]["val_loss"])
 
 
-def test_evaluation_does_not_depend_on_the_batch_size(splits):
-    state = create_state(CatsDogsConvNet(), (46, 46, 3), rmsprop(1e-4), 0)
-    one, other = (evaluate(state, splits.validation, batch_size) for batch_size in (2, 5))
-    assert (one["acc"], one["confusion"]) == (other["acc"], other["confusion"])
-    assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
-    assert one["acc"] == np.trace(one["confusion"]) / 5
-
-
 def test_a_run_on_the_device_s_pictures_is_the_host_s_and_resumes_to_the_bit(splits, tmp_path):
     """Without augmentation all pictures are equal, and so are the metrics."""
     config = FitConfig(epochs=2, steps_per_epoch=2, batch_size=4, learning_rate=1e-4)
@@ -150,22 +152,51 @@ def test_a_run_on_the_device_s_pictures_is_the_host_s_and_resumes_to_the_bit(spl
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "halves"), state_of(tmp_path / "whole"))
 
 
-def test_an_epoch_reads_from_the_device_once_and_feeds_it_bytes(splits, monkeypatch):
-    """What keeps the host out of the way; a read for every step would stop the device there."""
-    state, reads, dtypes = create_state(CatsDogsConvNet(), (46, 46, 3), rmsprop(1e-4), 0), [], []
-    read = jax.device_get
-    monkeypatch.setattr(jax, "device_get", lambda tree: (reads.append(len(tree)), read(tree))[1])
-    batches = training_batches(splits.train, 4, seed=0, augment=RandomAffine())
-    stream = (dtypes.append(batch["image"].dtype) or batch for batch in batches)
-    state, _, _ = train_epoch(state, stream, 3, 1)
-    evaluate(state, splits.validation, 4)
-    assert reads == [3, 2]
-    assert set(dtypes) == {np.dtype(np.uint8)}
+@pytest.mark.parametrize("model", [CatsDogsConvNet(), DenseNet()])
+def test_seeds_are_each_alone_and_go_on_from_where_all_of_them_are(model, splits, tmp_path, monkeypatch):
+    """The dense net's at once: of these the first is saved an epoch further than the second when they are killed."""
+    config = FitConfig(epochs=3, steps_per_epoch=2, batch_size=4, learning_rate=1e-5)
+    options = {"title": "a test", "augment": RandomAffine(), "augment_on": "device"}
+    calls = []
+
+    def run(name, killed=None):
+        original = Checkpoints.save
+
+        def save(self, epoch, *arguments):
+            calls.append((epoch, self._folder.parent.name))
+            if calls[-1] == killed:
+                raise KeyboardInterrupt
+            original(self, epoch, *arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Checkpoints, "save", save)
+            return fit_seeds(
+                model, splits, config, {seed: tmp_path / name / f"seed{seed}" for seed in (4, 9)}, **options
+            )
+
+    whole = run("whole")
+    at_once = calls[:2] == [(1, "seed4"), (1, "seed9")]
+    assert at_once == isinstance(model, DenseNet)
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", (2, "seed9"))
+    assert len(metrics.read(tmp_path / "killed/seed4")) == (2 if at_once else 3)
+    assert run("killed") == whole
+    for seed, result in zip((4, 9), whole, strict=True):
+        assert rows_of(tmp_path / f"killed/seed{seed}") == rows_of(tmp_path / f"whole/seed{seed}")
+        alone = fit(model, splits, dataclasses.replace(config, seed=seed), tmp_path / f"alone{seed}", **options)
+        for row, expected in zip(
+            rows_of(tmp_path / f"whole/seed{seed}"), rows_of(tmp_path / f"alone{seed}"), strict=True
+        ):
+            assert row == pytest.approx(expected, rel=1e-5)
+        assert result["last"]["test_confusion"] == alone["last"]["test_confusion"]
+    assert whole[0] != whole[1]
 
 
 def test_an_epoch_as_a_line():
     row = {"epoch": 7, "loss": 0.5, "acc": 0.75, "val_loss": 0.6, "val_acc": 0.7}
     row |= {"seconds": 12.34, "images_per_second": 61.7, "data_wait": 0.0123}
-    assert describe(row, 100) == (
-        "epoch   7/100  loss 0.5000  acc 0.7500  val_loss 0.6000  val_acc 0.7000  12.3s  62 images/s  data wait 1.2%"
-    )
+    line = "epoch   7/100  loss 0.5000  acc 0.7500  val_loss 0.6000  val_acc 0.7000  12.3s  62 images/s  data wait 1.2%"
+    assert describe([row], 100) == line
+    other = row | {"loss": 0.6, "images_per_second": 61.6}
+    together = line.replace("loss 0.5000  acc", "loss 0.5500  acc").replace("62 images", "123 images")
+    assert describe([row, other], 100) == f"{together}  (means of 2 seeds)"

@@ -1,19 +1,24 @@
 """The same training on the device as from the host."""
 
-import itertools
+import threading
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy import ndimage
 
-from jaxconv import augment, fit, resident
+from jaxconv import augment, metrics, resident
 from jaxconv.augment import AffineRanges, RandomAffine
 from jaxconv.batches import training_batches
+from jaxconv.config import FitConfig
 from jaxconv.errors import InputError
-from jaxconv.models import CatsDogsConvNet
+from jaxconv.models import CatsDogsConvNet, DenseNet
 from jaxconv.records import read_splits
+from jaxconv.resident import Resident
+from jaxconv.streaming import Streaming
 from jaxconv.train_step import create_state, rmsprop
 
 
@@ -52,38 +57,89 @@ def test_warp_equals_the_host_s_and_scipy_s(fill, interpolation):
         assert (difference > 0).mean() < 0.05
 
 
-@pytest.mark.parametrize("whole_passes, first_step", [(False, 0), (True, 0), (True, 3)])
-def test_plans_say_the_batches_of_the_host(splits, whole_passes, first_step):
-    options = {"seed": 5, "whole_passes": whole_passes, "first_step": first_step}
-    host = list(itertools.islice(training_batches(splits.train, 4, augment=RandomAffine(), **options), 5))
-    plans = next(resident.training_plans(splits.train, 4, 5, augment=RandomAffine(), **options))
+def config(steps_per_epoch, **options):
+    return FitConfig(
+        **{"epochs": 3, "steps_per_epoch": steps_per_epoch, "batch_size": 4, "learning_rate": 1e-4} | options
+    )
+
+
+@pytest.mark.parametrize("steps_per_epoch, done", [(5, 0), (None, 0), (None, 2)])
+def test_plans_say_the_batches_of_the_host(splits, steps_per_epoch, done):
+    """Of six pictures a pass is two steps."""
+    steps, options = steps_per_epoch or 2, {"seed": 5, "whole_passes": steps_per_epoch is None}
+    stream = training_batches(splits.train, 4, augment=RandomAffine(), first_step=done * steps, **options)
+    epochs = [*resident.training_plans(splits.train, config(steps_per_epoch, seed=5), done, RandomAffine())]
+    assert len(epochs) == 3 - done
     pictures = resident.place(splits.train)
-    batches = [jax.tree.map(lambda x, i=i: x[i], plan) for plan in plans for i in range(len(plan["index"]))]
-    assert len(batches) == 5
-    for batch, expected in zip(batches, host, strict=True):
-        taken = jax.jit(resident._take)(pictures, batch)
-        np.testing.assert_array_equal(taken["label"], expected["label"])
-        assert np.abs(np.asarray(taken["image"], int) - expected["image"].astype(int)).max() <= 1
+    for plans in epochs:
+        batches = [jax.tree.map(lambda x, i=i: x[i], plan) for plan in plans for i in range(len(plan["index"]))]
+        assert len(batches) == steps
+        for batch, expected in zip(batches, stream, strict=False):
+            taken = jax.jit(resident._take)(pictures, batch)
+            np.testing.assert_array_equal(taken["label"], expected["label"])
+            assert np.abs(np.asarray(taken["image"], int) - expected["image"].astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("whole_passes", [False, True])
-def test_an_epoch_is_the_host_s_and_one_dispatch_a_size(splits, whole_passes):
+@pytest.mark.parametrize("count", [1, 5, 8])
+def test_evaluation_plans_have_each_picture_once(count):
+    plan = resident.evaluation_plan(count, 4)
+    assert plan["index"].shape == (-(-count // 4), 4)
+    assert plan["index"][plan["mask"]].tolist() == [*range(count)]
+    assert (plan["index"] < count).all()
+
+
+def scores(sums):
+    return metrics.mean(metrics.total(sums))
+
+
+@pytest.mark.parametrize("steps_per_epoch", [4, None])
+def test_an_epoch_is_the_host_s_and_one_dispatch_a_size(splits, steps_per_epoch):
     """Without augmentation the pictures are equal to the bit, and so are all sums to rounding."""
-    options = {"seed": 0, "augment": None, "whole_passes": whole_passes, "first_step": 0}
-    model, before = CatsDogsConvNet(dropout=0.5), resident.train_steps._cache_size()
-    states = [create_state(model, (46, 46, 3), rmsprop(1e-4), 0) for _ in range(2)]
-    stream = training_batches(splits.train, 4, **options)
-    plans = resident.training_plans(splits.train, 4, 4, **options)
-    train, validation = resident.place(splits.train), resident.place(splits.validation)
-    for epoch in (1, 2):
-        states[0], expected, _ = fit.train_epoch(states[0], stream, 4, epoch)
-        states[1], row, speed = resident.train_epoch(states[1], train, plans)
-        assert row == pytest.approx(expected, rel=1e-4)
-        assert speed["images_per_second"] > 0
-    assert resident.train_steps._cache_size() - before == (2 if whole_passes else 1)
-    host, device = fit.evaluate(states[0], splits.validation, 2), resident.evaluate(states[1], validation, 2)
-    assert device["loss"] == pytest.approx(host["loss"], rel=1e-4)
-    assert device["confusion"] == host["confusion"]
+    how, before = config(steps_per_epoch), resident.train_steps._cache_size()
+    states = [[create_state(CatsDogsConvNet(dropout=0.5), (46, 46, 3), rmsprop(1e-4), 0)] for _ in range(2)]
+    host = Streaming(splits, how, 0, None)
+    with Resident(splits, [how], 0, None) as device:
+        for epoch in (1, 2):
+            states[0], expected, _ = host.train(states[0], epoch)
+            states[1], sums, waited = device.train(states[1], epoch)
+            assert scores(sums[0]) == pytest.approx(scores(expected[0]), rel=1e-4)
+            assert waited >= 0
+        assert resident.train_steps._cache_size() - before == (1 if steps_per_epoch else 2)
+        expected, found = (
+            scores(feed.evaluate(state, splits.validation)[0])
+            for feed, state in zip((host, device), states, strict=True)
+        )
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert found["confusion"] == expected["confusion"]
+
+
+@pytest.mark.parametrize("model", [CatsDogsConvNet(dropout=0.5), DenseNet()])
+def test_seeds_together_are_each_alone(splits, model):
+    """Plain gradient descent keeps differences of rounding small; RMSprop's first steps would not."""
+    optimizer, configs = optax.sgd(0.01), [config(2, seed=seed) for seed in (0, 7)]
+    states = [create_state(model, (46, 46, 3), optimizer, how.seed) for how in configs]
+    alone = []
+    for how, state in zip(configs, states, strict=True):
+        with Resident(splits, [how], 0, RandomAffine()) as feed:
+            alone.append([*feed.train([jax.tree.map(jnp.copy, state)], 1)[:2]])
+    with Resident(splits, configs, 0, RandomAffine()) as feed:
+        together, sums, _ = feed.train(states, 1)
+    assert [len(of_state) for of_state in sums] == [1, 1]
+    for index, ((expected,), (expected_sums,)) in enumerate(alone):
+        assert scores(sums[index]) == pytest.approx(scores(expected_sums), rel=1e-5)
+        assert int(together[index].step) == 2
+        jax.tree.map(
+            lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6),
+            together[index].params,
+            expected.params,
+        )
+
+
+def test_plans_are_drawn_in_a_thread_that_ends(splits):
+    before = threading.active_count()
+    with Resident(splits, [config(2)], 0, None):
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(
@@ -99,7 +155,7 @@ def test_an_epoch_is_the_host_s_and_one_dispatch_a_size(splits, whole_passes):
 def test_pictures_go_to_an_accelerator_that_has_room(splits, monkeypatch, capsys, wish, platform, limit, expected):
     """Fourteen pictures of 46x46 are 89 kB."""
     device = SimpleNamespace(platform=platform, memory_stats=lambda: limit and {"bytes_limit": limit})
-    monkeypatch.setattr(jax, "devices", lambda: [device])
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
     assert resident.choose(wish, splits) == expected
     said = "the pictures take 0.1 MB, and there is room for 0.0 MB on the device: they are fed from the host\n"
     assert capsys.readouterr().out == (said if limit == 2**16 else "")

@@ -92,13 +92,15 @@ class Jaxconv(Contestant):
         return itertools.islice(stream, -(-len(self.train) // BATCH))
 
     def epoch(self) -> None:
-        from jaxconv.fit import evaluate, train_epoch
+        from jaxconv import metrics
         from jaxconv.records import SplitDirectory
+        from jaxconv.streaming import evaluate, train_epoch
 
         self.__dict__.pop("train", None)  # to read the files anew
         stream = self.batches()
-        self.state, _, _ = train_epoch(self.state, stream, -(-len(self.train) // BATCH), 1)
-        evaluate(self.state, SplitDirectory(self.data, "validation", SIZE), BATCH)
+        self.state, sums, _ = train_epoch(self.state, stream, -(-len(self.train) // BATCH), 1)
+        metrics.total(sums)
+        metrics.total(evaluate(self.state, SplitDirectory(self.data, "validation", SIZE), BATCH))
 
 
 class Keras(Contestant):

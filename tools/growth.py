@@ -68,10 +68,11 @@ def train(folder: Path, epochs: int, limit: int | None = None) -> Row:
     """
     import psutil
 
+    from jaxconv import metrics
     from jaxconv.augment import RandomAffine
     from jaxconv.batches import training_batches
-    from jaxconv.fit import train_epoch
     from jaxconv.records import SplitDirectory
+    from jaxconv.streaming import train_epoch
 
     process, state = psutil.Process(), _prepare()
     before = process.memory_info()
@@ -86,26 +87,30 @@ def train(folder: Path, epochs: int, limit: int | None = None) -> Row:
     stream = training_batches(source, BATCH, seed=0, augment=RandomAffine())
     for epoch in range(epochs):
         started = time.perf_counter()
-        state, _, speed = train_epoch(state, stream, len(source) // BATCH, epoch)
+        state, sums, waited = train_epoch(state, stream, len(source) // BATCH, epoch)
+        metrics.total(sums)
         row["seconds"].append(time.perf_counter() - started)
-        row["waited"].append(speed["data_wait"])
+        row["waited"].append(waited / row["seconds"][-1])
         row["beyond"].append((process.memory_info().rss - before.rss) / 1e6 - decoded)
     return row
 
 
 def feed(folder: Path, threads: int) -> Row:
     """Images a second of a pass of the input alone, and of a pass of training fed by it; nothing is made beforehand."""
+    from jaxconv import metrics
     from jaxconv.augment import RandomAffine
     from jaxconv.batches import training_batches
-    from jaxconv.fit import train_epoch
     from jaxconv.records import SplitDirectory
+    from jaxconv.streaming import train_epoch
 
     state, source = _prepare(), SplitDirectory(folder, "train", IMAGE_SIZE)
     new_stream = partial(training_batches, source, BATCH, seed=0, augment=RandomAffine(), threads=threads)
     started, steps = time.perf_counter(), max(1, len(source) // BATCH)
     deque(itertools.islice(new_stream(), steps), maxlen=0)
     seconds = time.perf_counter() - started
-    _, _, speed = train_epoch(state, new_stream(), steps, 1)
+    started = time.perf_counter()
+    _, sums, waited = train_epoch(state, new_stream(), steps, 1)
+    speed = metrics.speed(metrics.total(sums), time.perf_counter() - started, waited)
     return {"threads": threads, "input": steps * BATCH / seconds} | speed
 
 
