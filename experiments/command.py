@@ -150,7 +150,6 @@ def _sum_up(workdir: Path, workdirs: dict[int, Path], results: list[dict[str, An
 
     result = {"seeds": [*workdirs]} | metrics.spread(results)
     write_json(workdir / "result.json", result)
-    title = f"{title}, mean and range of {len(workdirs)} seeds"
     figures.write_seeds([metrics.read(path) for path in workdirs.values()], workdir / "figures", title)
     return result
 

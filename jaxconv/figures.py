@@ -41,15 +41,17 @@ def write_bands(
 ) -> None:
     """Each of `series` is a list of rows over `x`, one row a seed: their mean as a line, their range as a band."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
     for name, rows in series.items():
-        (line,) = axes.plot(x, np.mean(rows, 0), "o-", markersize=4, label=name)
+        (line,) = axes.plot(x, np.mean(rows, 0), "o-" if len(x) <= 40 else "-", markersize=4, label=name)
         axes.fill_between(x, np.min(rows, 0), np.max(rows, 0), color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     _save(figure, Path(path))
@@ -68,7 +70,7 @@ def write_seeds(runs: Sequence[Sequence[Mapping[str, Any]]], folder: str | os.Pa
             epochs,
             series,
             labels=("Epoch", name.capitalize()),
-            title=f"Training and validation {name}\n{title}",
+            title=f"Training and validation {name}: mean and range of {len(runs)} seeds\n{title}",
         )
 
 

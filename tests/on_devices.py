@@ -13,6 +13,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import jax
 import numpy as np
 import optax
+from nets import SmallNet
 
 from jaxconv import devices, fit, train_step
 from jaxconv.augment import RandomAffine
@@ -44,12 +45,11 @@ def steps():
 
 def runs(photos, workdir, epochs):
     """From the host and on the device, of steps of eight pictures and of the two that are left."""
-    splits = read_splits(photos, SHAPE[:2])
+    splits = read_splits(photos, (12, 12))
     config = FitConfig(epochs=epochs, steps_per_epoch=None, batch_size=8, learning_rate=1e-5)
     options = {"title": "a test", "augment": RandomAffine()}
-    model = CatsDogsConvNet(dropout=0.5)
     return {
-        where: fit.fit(model, splits, config, workdir / where, augment_on=where, **options)
+        where: fit.fit(SmallNet(), splits, config, workdir / where, augment_on=where, **options)
         for where in ("host", "device")
     }
 

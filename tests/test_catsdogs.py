@@ -42,7 +42,9 @@ def test_the_book_s_numbers():
     ],
 )
 def test_variants_have_names(aug, dropout, data, variant):
-    assert catsdogs.Config(aug, dropout, data, catsdogs.book(aug, dropout)).variant == variant
+    book = catsdogs.book(aug, dropout)
+    assert catsdogs.Config(aug, dropout, data, book).variant == variant
+    assert catsdogs.Config(aug, dropout, data, book, "bfloat16").variant == f"{variant}-bfloat16"
 
 
 def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
@@ -59,7 +61,9 @@ def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
     assert config["class_names"] == ["cats", "dogs"]
     assert (config["data"]["kind"], config["data"]["counts"]) == ("photos", {"train": 6, "validation": 5, "test": 3})
     assert "holds a run: continue it with --resume" in fails(capsys, *command)
-    assert config["augment_on"] == "host"
+    assert (config["augment_on"], config["dtype"]) == ("host", "float32")
+    assert 'has dtype="float32", but now it is "bfloat16"' in fails(capsys, *command, "--resume", "--dtype", "bfloat16")
+    assert "holds a run of one seed: name another directory" in fails(capsys, *command, "--resume", "--seeds", 2)
     assert 'has augment_on="host", but now it is "device"' in fails(
         capsys, *command, "--resume", "--augment-on", "device"
     )
@@ -107,7 +111,9 @@ def test_a_broken_picture_ends_the_command_before_it_leaves_anything(photos, tmp
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("flag, value", [("--epochs", 0), ("--batch-size", -2), ("--seed", -1), ("--learning-rate", 0)])
+@pytest.mark.parametrize(
+    "flag, value", [("--epochs", 0), ("--batch-size", -2), ("--seed", -1), ("--learning-rate", 0), ("--seeds", 1)]
+)
 def test_wrong_numbers_are_named(capsys, flag, value):
     assert f"error: {flag} is " in fails(capsys, flag, value)
 

@@ -98,6 +98,25 @@ def test_gradients_through_factors_equal_the_plain_gradient(rows, platform, monk
     assert sums == rows
 
 
+@pytest.mark.parametrize("platform", ["cpu", "default"])
+def test_gradients_of_a_net_in_bfloat16_are_float32_and_near_the_exact(platform, monkeypatch):
+    """Also that of the large kernel, which on a CPU comes from factors in bfloat16."""
+    monkeypatch.setattr(lax, "platform_dependent", lambda *arguments, **choices: choices[platform](*arguments))
+    x = jax.random.normal(jax.random.key(0), (32, 3000))
+    params = Dense(60).init(jax.random.key(1), x)["params"]
+
+    def loss(variables, x, key):
+        y, state = Dense(60, jnp.dtype("bfloat16")).apply(variables, x, mutable=["factors"])
+        return jnp.sin(y.astype(jnp.float32)).sum(), (jnp.float32(len(x)), state)
+
+    expected = jax.grad(lambda params: jnp.sin(Dense(60).apply({"params": params}, x)).sum())(params)
+    actual, _ = jax.jit(lambda p: chunks.summed_gradients(loss, p, x, jax.random.key(2)))(params)
+    for name, gradient in actual.items():
+        assert gradient.dtype == jnp.float32
+        error = jnp.linalg.norm(gradient - expected[name]) / jnp.linalg.norm(expected[name])
+        assert 1e-4 < float(error) < 0.02
+
+
 def test_no_chunk_carries_the_gradient_of_a_large_kernel():
     """What makes it fast: 700 kB that every chunk would read and write."""
     model, x = TwoDense(), jnp.ones((32, 3000))

@@ -2,7 +2,7 @@ import numpy as np
 from PIL import Image
 
 from jaxconv.augment import RandomAffine
-from jaxconv.figures import write_augmented, write_bands, write_curves
+from jaxconv.figures import write_augmented, write_bands, write_curves, write_seeds
 from jaxconv.records import SplitDirectory
 
 
@@ -32,6 +32,21 @@ def test_bands_have_a_line_and_their_range_around_it(tmp_path):
     assert {(31, 119, 180), (255, 127, 14)} <= found  # both lines
     assert any(np.abs(np.subtract(colour, (210, 228, 240))).max() <= 1 for colour in found)  # the first one's band
     assert size == (768, 528)
+
+
+def test_seeds_are_bands_over_the_epochs_that_all_have(tmp_path):
+    def rows(epochs, more):
+        return [
+            {"epoch": e, "acc": 0.1 * e + more, "val_acc": 0.08 * e, "loss": 1 / e, "val_loss": 1.1 / e}
+            for e in range(1, epochs + 1)
+        ]
+
+    write_seeds([rows(8, 0), rows(8, 0.1)], tmp_path / "whole", "a title")
+    write_seeds([rows(8, 0), rows(9, 0.1)], tmp_path / "longer", "a title")
+    for name in ("accuracy", "loss"):
+        found, size = colours(tmp_path / f"whole/{name}.png")
+        assert {(31, 119, 180), (255, 127, 14)} <= found and size == (768, 528)
+        assert (tmp_path / f"whole/{name}.png").read_bytes() == (tmp_path / f"longer/{name}.png").read_bytes()
 
 
 def test_augmented_pictures_stand_beside_their_originals(photos, tmp_path):

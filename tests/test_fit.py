@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from nets import SmallNet
 
 from jaxconv import figures, metrics
 from jaxconv.augment import RandomAffine
@@ -152,7 +153,7 @@ def test_a_run_on_the_device_s_pictures_is_the_host_s_and_resumes_to_the_bit(spl
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "halves"), state_of(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("model", [CatsDogsConvNet(), DenseNet()])
+@pytest.mark.parametrize("model", [SmallNet(), DenseNet()])
 def test_seeds_are_each_alone_and_go_on_from_where_all_of_them_are(model, splits, tmp_path, monkeypatch):
     """The dense net's at once: of these the first is saved an epoch further than the second when they are killed."""
     config = FitConfig(epochs=3, steps_per_epoch=2, batch_size=4, learning_rate=1e-5)

@@ -1,5 +1,7 @@
 """The fast formulations against XLA's plain ones and Flax's layers."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 from jaxconv import layers
+
+BFLOAT16 = jnp.dtype(jnp.bfloat16)
 
 # (height, width, channels in, features) of every convolution of the two nets, and odd ones.
 SHAPES = [
@@ -136,6 +140,34 @@ def test_a_dense_layer_is_flax_s():
     params = {"params": {**nn.Dense(20).init(jax.random.key(1), x)["params"], "bias": jnp.arange(20.0)}}
     assert_close(layers.Dense(20).apply(params, x), nn.Dense(20).apply(params, x))
     assert set(layers.Dense(20).init(jax.random.key(1), x)) == {"params"}
+
+
+@pytest.mark.parametrize(
+    "ours, plain, shape",
+    [
+        (layers.Conv(4, dtype=BFLOAT16), nn.Conv(4, (3, 3), padding="VALID", dtype=BFLOAT16), (2, 9, 8, 3)),
+        (layers.Conv(4, 2, "SAME", BFLOAT16), nn.Conv(4, (3, 3), 2, "SAME", dtype=BFLOAT16), (2, 9, 8, 3)),
+        (layers.Dense(20, BFLOAT16), nn.Dense(20, dtype=BFLOAT16), (3, 50)),
+    ],
+)
+def test_layers_in_bfloat16_are_flax_s(ours, plain, shape):
+    """To a few of its roundings, each 1/256 of a value; parameters and their gradients stay float32."""
+    x = jax.random.normal(jax.random.key(0), shape)
+    params = plain.init(jax.random.key(1), x)["params"]
+
+    def total(layer, params):
+        y = layer.apply({"params": params}, x)
+        assert y.dtype == BFLOAT16
+        return jnp.sin(y.astype(jnp.float32)).sum(), y
+
+    (gradients, y), (expected_gradients, expected) = (
+        jax.grad(functools.partial(total, layer), has_aux=True)(params) for layer in (ours, plain)
+    )
+    np.testing.assert_allclose(*(np.asarray(array, np.float32) for array in (y, expected)), atol=3e-2)
+    for name, gradient in gradients.items():
+        assert gradient.dtype == params[name].dtype == jnp.float32
+        scale = float(jnp.abs(expected_gradients[name]).max())
+        np.testing.assert_allclose(gradient, expected_gradients[name], atol=2e-2 * scale)
 
 
 def test_the_factors_of_a_dense_kernel_s_gradient():

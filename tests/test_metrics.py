@@ -24,6 +24,20 @@ def test_matrices_are_added_too():
     np.testing.assert_array_equal(total["confusion"], [[2, 1], [1, 2]])
 
 
+def test_a_confusion_matrix_comes_along_as_whole_numbers():
+    totals = {"loss": np.array(1.5), "correct": np.array(2.0), "count": np.array(4.0), "confusion": 2.0 * np.eye(2)}
+    assert metrics.mean(totals) == {"loss": 0.375, "acc": 0.5, "confusion": [[2, 0], [0, 2]]}
+
+
+def test_results_are_spread_number_by_number():
+    results = [{"last": {"acc": acc, "confusion": [[count, 1]]}} for acc, count in ((0.5, 2), (0.7, 4), (0.9, 9))]
+    found = metrics.spread(results)
+    assert found["mean"] == {"last": {"acc": pytest.approx(0.7), "confusion": [[5, 1]]}}
+    assert found["std"] == {"last": {"acc": pytest.approx(0.2), "confusion": [[pytest.approx(13**0.5), 0]]}}
+    assert found["min"] == {"last": {"acc": 0.5, "confusion": [[2, 1]]}}
+    assert found["max"] == {"last": {"acc": 0.9, "confusion": [[9, 1]]}}
+
+
 def test_lines_come_back_and_late_or_torn_ones_go(tmp_path):
     assert metrics.read(tmp_path) == []
     assert metrics.truncate(tmp_path, 0) == []

@@ -35,8 +35,8 @@ def test_the_book_s_numbers() -> None:
 
 
 def test_variants_have_names() -> None:
-    configs = [mnist.Config(), mnist.Config(downsample="stride"), mnist.Config(model="dense")]
-    assert [config.variant for config in configs] == ["convnet", "convnet-stride", "dense"]
+    configs = [mnist.Config(), mnist.Config(downsample="stride"), mnist.Config(model="dense", dtype="bfloat16")]
+    assert [config.variant for config in configs] == ["convnet", "convnet-stride", "dense-bfloat16"]
     assert mnist.Config(downsample="max").variant == "convnet"
     with pytest.raises(InputError, match="--downsample is a choice of the convnet"):
         mnist.Config(model="dense", downsample="max")
@@ -66,6 +66,34 @@ def test_a_run_learns_the_digits_and_can_be_resumed(model, files: Path, capsys) 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"data/mnist/3.0.1 is there already: --files {files} is not read"
     assert lines[1].startswith("epoch 5/5  loss ")
+
+
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, capsys) -> None:
+    command = ["--files", str(files), "--model", "dense", "--batch-size", "20", "--augment-on", where, "--seeds", "2"]
+    mnist.main([*command, "--seed", "5", "--epochs", "2"])
+    last = "last epoch: epoch 2  val_acc "
+    closing = [line for line in capsys.readouterr().out.splitlines() if line.startswith(last)]
+    workdir = Path("runs/mnist-dense-seeds5-6")
+    assert {path.name for path in workdir.iterdir()} == {"seed5", "seed6", "result.json", "figures"}
+    assert {path.name for path in (workdir / "figures").iterdir()} == {"accuracy.png", "loss.png"}
+    result = json.loads((workdir / "result.json").read_text())
+    found = [json.loads((workdir / f"seed{seed}/result.json").read_text())["last"]["test_acc"] for seed in (5, 6)]
+    assert result["seeds"] == [5, 6]
+    assert (result["min"]["last"]["test_acc"], result["max"]["last"]["test_acc"]) == (min(found), max(found))
+    mean, std, low, high = (result[name]["last"]["val_acc"] for name in ("mean", "std", "min", "max"))
+    assert closing[0].startswith(f"{last}{mean:.4f} ± {std:.4f} ({low:.4f} to {high:.4f})  test_acc ")
+    assert [json.loads((workdir / f"seed{seed}/config.json").read_text())["seed"] for seed in (5, 6)] == [5, 6]
+    assert "seed5 holds a run: continue it with --resume" in fails(capsys, *command, "--seed", 5)
+    mnist.main([*command, "--seed", "5", "--epochs", "3", "--resume"])
+    assert capsys.readouterr().out.count("epoch 3/3  loss ") == (1 if where == "device" else 2)
+
+
+def test_a_run_in_bfloat16_learns_the_digits(files: Path) -> None:
+    mnist.main(["--files", str(files), "--dtype", "bfloat16", "--batch-size", "20", "--epochs", "4"])
+    workdir = Path("runs/mnist-convnet-bfloat16-seed0")
+    assert json.loads((workdir / "config.json").read_text())["dtype"] == "bfloat16"
+    assert json.loads((workdir / "result.json").read_text())["last"]["test_acc"] > 0.9
 
 
 def test_a_schedule_belongs_to_its_number_of_epochs(files: Path, capsys) -> None:

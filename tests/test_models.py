@@ -97,6 +97,26 @@ def test_mnist_nets_compute_what_the_plain_layers_do(downsample):
     np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "net, shape", [(CatsDogsConvNet, (46, 46, 3)), (MnistConvNet, (28, 28, 1)), (DenseNet, (28, 28, 1))]
+)
+def test_nets_in_bfloat16_have_float32_weights_and_logits(net, shape):
+    images = jax.random.uniform(jax.random.key(1), (3, *shape))
+    variables = jax.jit(lambda: net().init(jax.random.key(0), images, train=False))()
+    model = net(dtype=jnp.dtype("bfloat16"))
+    again = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
+    jax.tree.map(np.testing.assert_array_equal, variables, again)
+    run = jax.jit(lambda v, x: model.apply(v, x, train=False, capture_intermediates=True))
+    logits, captured = run(variables, images)
+    layers = {name: outputs["__call__"][0] for name, outputs in captured["intermediates"].items() if name != "__call__"}
+    assert layers.pop("Dense_1").dtype == logits.dtype == jnp.float32
+    if net is DenseNet:
+        layers.pop("Flatten_0")  # of the pictures themselves
+    assert {output.dtype for output in layers.values()} == {jnp.dtype(jnp.bfloat16)}
+    expected = jax.jit(lambda v, x: net().apply(v, x, train=False))(variables, images)
+    assert 0 < float(jnp.abs(logits - expected).max()) < 0.02
+
+
 def test_unknown_downsampling_is_an_error():
     with pytest.raises(ValueError, match="downsample 'min' is none of max, average, stride, none"):
         layer_shapes(MnistConvNet("min"), (28, 28, 1))
