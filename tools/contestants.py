@@ -13,7 +13,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,11 @@ class Contestant(abc.ABC):
 class Jaxconv(Contestant):
     """This project."""
 
+    dtype = "float32"
+
     def __init__(self, data: Path) -> None:
+        import jax.numpy as jnp
+
         from jaxconv.compilation import use_cache
         from jaxconv.models import CatsDogsConvNet
         from jaxconv.train_step import create_state, learning_rates, rmsprop
@@ -60,7 +64,8 @@ class Jaxconv(Contestant):
         super().__init__(data)
         use_cache()
         optimizer = rmsprop(learning_rates("constant", 1e-4, 1))
-        self.state = create_state(CatsDogsConvNet(dropout=0.5), (*SIZE, 3), optimizer, 0)
+        self.model = CatsDogsConvNet(dropout=0.5, dtype=jnp.dtype(self.dtype))
+        self.state = create_state(self.model, (*SIZE, 3), optimizer, 0)
 
     def train_step(self, batch: Batch) -> None:
         import jax
@@ -257,16 +262,16 @@ def measure(contestant: Contestant, what: str, count: int) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
-    """Serve one contestant: `python -m tools.contestants NAME DATA [--one-core]`."""
+def serve(contestants: dict[str, type[Contestant]], measure: Callable[[Any, str, int], float]) -> None:
+    """Answer what standard input asks of one: `python -m tools.contestants NAME DATA [--one-core]`."""
     name, data = sys.argv[1], Path(sys.argv[2])
     if "--one-core" in sys.argv:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever a framework prints is no answer
-    contestant = CONTESTANTS[name](data)
+    contestant = contestants[name](data)
     for line in sys.stdin:
         print(json.dumps(measure(contestant, *json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    serve(CONTESTANTS, measure)

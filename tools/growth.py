@@ -25,7 +25,8 @@ from typing import Any
 from experiments.command import bare_parser
 from jaxconv.errors import InputError, one_line_errors
 from jaxconv.workdir import write_json
-from tools.bench import BATCH, drawn_pictures, machine
+from tools.bench import drawn_pictures, machine
+from tools.turns import BATCH
 
 SIZES = (2_000, 8_000, 25_000)
 THREADS = (0, 1, 2, 4, 8)

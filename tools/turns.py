@@ -1,0 +1,160 @@
+"""How `tools.bench` measures: contestants in processes of their own, asked in turns, and a table of their figures."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from jaxconv.errors import InputError
+
+BATCH = 32
+
+
+STEPS, ON_GPU = 100, "tools.gpu_contestants"
+AN_EPOCH = "augmented_epoch", STEPS, ON_GPU
+
+
+class Part(NamedTuple):
+    """Something to measure: its heading, its unit, what a worker is asked for, and how much of it a round does."""
+
+    heading: str
+    unit: str
+    asked: str
+    repeats: int = 1
+    workers: str = "tools.contestants"
+
+
+PARTS = {
+    "step": Part("training step, batch 32", "images/s", "train_step", 5),
+    "inference": Part("inference, batch 32", "images/s", "infer", 10),
+    "input": Part("input alone, a later pass, all cores", "images/s", "input"),
+    "input-one-core": Part("input alone, a later pass, one core", "images/s", "input"),
+    "epoch": Part("an epoch and its validation, from the files on", "s", "epoch"),
+    "memory": Part("peak memory after that", "MB", "peak_mb"),
+    "cold-start": Part("start to first step, nothing compiled before", "s", "train_step"),
+    "warm-start": Part("start to first step, compiled before", "s", "train_step"),
+    # With the pictures on the device, for a GPU:
+    "flop-rate": Part("product of two large matrices", "TFLOP/s", "flop_rate"),
+    "byte-rate": Part("reading and writing a large array", "GB/s", "byte_rate"),
+    "arithmetic": Part("100 steps of 32, their arithmetic at that rate", "s", "step_flops"),
+    "bytes": Part("100 steps of 32, the bytes between their layers at that rate", "s", "step_bytes"),
+    "net": Part("training on pictures as they are, batch 32", "images/s", "plain_steps", STEPS, ON_GPU),
+    "augmented": Part("an epoch: 100 augmented steps of 32, and validation", "s", *AN_EPOCH),
+    "gpu-cold-start": Part("start of the process to the end of an epoch, nothing compiled before", "s", *AN_EPOCH),
+    "gpu-warm-start": Part("start of the process to the end of an epoch, compiled before", "s", *AN_EPOCH),
+    "one-by-one": Part("100 steps of five seeds, one after the other", "s", "one_by_one", STEPS, ON_GPU),
+    "together": Part("100 steps of five seeds, vectorized", "s", "together", STEPS, ON_GPU),
+    "run": Part("experiments.catsdogs --aug --dropout: 100 epochs, compiled", "s", "run"),
+}
+Found = dict[str, list[float]]  # a contestant's figures, one a round
+
+
+@contextlib.contextmanager
+def working(name: str, data: Path, cache: Path, workers: str, one_core: bool = False) -> Iterator[Callable[..., float]]:
+    """A contestant's process, as a function that asks it for a figure: (what, repeats=1).
+
+    Raises:
+        InputError: the process ended; with its last words.
+    """
+    environment = os.environ | {
+        "KERAS_BACKEND": "tensorflow" if name == "keras-tensorflow" else "jax",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the others are to have room on the same GPU
+        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],  # one, as the peers use
+    }
+    command = [sys.executable, "-m", workers, name, str(data), *(["--one-core"] if one_core else [])]
+    pipe = subprocess.PIPE
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=environment) as process,
+    ):
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin and stdout
+
+        def ask(what: str, repeats: int = 1) -> float:
+            with contextlib.suppress(BrokenPipeError):
+                print(json.dumps([what, repeats]), file=stdin, flush=True)
+            answer = stdout.readline()
+            if answer:
+                return float(json.loads(answer))
+            log.seek(0)
+            last = log.read().strip().splitlines()[-1:]
+            raise InputError(f"{name} failed ({''.join(last)}): leave it out by naming the others with --against")
+
+        try:
+            yield ask
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                stdin.close()  # at which it ends
+
+
+def take_turns(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str, Found]:
+    """The figures of a part; with those of "epoch" come those of "memory"."""
+    _, unit, asked, repeats, workers = PARTS[part]
+    pictures = BATCH if asked != "input" else sum(1 for path in (data / "train").rglob("*") if path.is_file())
+    found: dict[str, Found] = {part: {name: [] for name in names}}
+    with contextlib.ExitStack() as stack:
+        cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        one_core = part == "input-one-core"
+        asks = {name: stack.enter_context(working(name, data, cache, workers, one_core)) for name in names}
+        for ask in asks.values():
+            ask(asked, repeats)  # compiles, and warms up
+        for _ in range(rounds):
+            for name, ask in asks.items():
+                seconds = ask(asked, repeats)
+                found[part][name].append(seconds if unit == "s" else repeats * pictures / seconds)
+        if part == "epoch":
+            found["memory"] = {name: [ask("peak_mb")] for name, ask in asks.items()}
+    return found
+
+
+def start(
+    names: Sequence[str], data: Path, rounds: int, parts: Sequence[str] = ("cold-start", "warm-start")
+) -> dict[str, Found]:
+    """Seconds from the start of a process on, with an empty and with a filled cache."""
+    found: dict[str, Found] = {part: {name: [] for name in names} for part in parts}
+    for _ in range(rounds):
+        for name in names:
+            with tempfile.TemporaryDirectory() as cache:
+                for part in found:
+                    _, _, asked, repeats, workers = PARTS[part]
+                    started = time.perf_counter()
+                    with working(name, data, Path(cache), workers) as ask:
+                        ask(asked, repeats)
+                        found[part][name].append(time.perf_counter() - started)
+    return found
+
+
+def table(found: dict[str, Found]) -> str:
+    """The figures as Markdown: median, lowest and highest, and how jaxconv's median compares."""
+    lines = ["| | contestant | median | lowest to highest | jaxconv is |", "|---|---|---|---|---|"]
+    for part, contestants in found.items():
+        heading, unit, *_ = PARTS[part]
+        ours = median(contestants["jaxconv"])
+        for name, values in contestants.items():
+            theirs = median(values)
+            times = ours / theirs if unit.endswith("/s") else theirs / ours
+            compared = "" if name == "jaxconv" else f"{times:.2f}x {'as small' if unit == 'MB' else 'as fast'}"
+            cells = [heading, name, f"{_figure(theirs)} {unit}", f"{_figure(min(values))} to {_figure(max(values))}"]
+            lines.append(f"| {' | '.join([*cells, compared])} |")
+    return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.3f}"
+
+
+class Suite(NamedTuple):
+    """What can be measured: of ourselves under these names, against these peers, in these parts."""
+
+    ours: list[str]
+    peers: dict[str, tuple[str, ...]]  # and the packages they need
+    parts: dict[str, Callable[[str, Sequence[str], Path, int], dict[str, Found]]]
