@@ -53,20 +53,25 @@ def fit_seeds(
     augment: RandomAffine | None = None,
     augment_on: str = "host",
 ) -> list[Row]:
-    """`fit` with each seed of `workdirs`: one after the other, or vectorized into one program where that pays.
-
-    It does on the device, for nets without convolutions: several nets' convolutions would be grouped ones, which XLA
-    is slow at, or on a CPU no faster than one after the other (README, "Speed").
-    """
+    """`fit` with each seed of `workdirs`: one after the other, or vectorized into one program where that pays."""
     configs = [dataclasses.replace(config, seed=seed) for seed in workdirs]
-    _, params = layer_shapes(model, splits.train[0]["image"].shape)
-    convolves = any(leaf.ndim == 4 for leaf in jax.tree.leaves(params))
-    groups = [configs] if augment_on == "device" and not convolves else [[config] for config in configs]
+    at_once = augment_on == "device" and pays_to_vectorize(model, splits.train[0]["image"].shape)
+    groups = [configs] if at_once else [[config] for config in configs]
     return [
         result
         for group in groups
         for result in _fit(model, splits, group, [workdirs[c.seed] for c in group], title, augment, augment_on)
     ]
+
+
+def pays_to_vectorize(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
+    """Whether several seeds of a net are trained at once faster than one after the other.
+
+    On a CPU they are not (README, "Speed"). Elsewhere small matrix products gain by it; convolutions with a kernel a
+    seed would be grouped ones, for which no library is as fast.
+    """
+    _, params = layer_shapes(model, image_shape)
+    return jax.default_backend() != "cpu" and all(leaf.ndim < 4 for leaf in jax.tree.leaves(params))
 
 
 def _fit(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import bench
+from tools import bench, turns
 
 
 def test_the_table_by_hand() -> None:
@@ -16,7 +16,7 @@ def test_the_table_by_hand() -> None:
         "epoch": {"jaxconv": [20.0, 10.0, 30.0], "pytorch": [60.0, 50.0, 50.0]},
         "memory": {"jaxconv": [1234.5], "pytorch": [617.25]},
     }
-    assert bench.table(found).splitlines() == [
+    assert turns.table(found).splitlines() == [
         "| | contestant | median | lowest to highest | jaxconv is |",
         "|---|---|---|---|---|",
         "| training step, batch 32 | jaxconv | 200 images/s | 100 to 300 |  |",
@@ -72,6 +72,9 @@ def test_mistakes_are_named(photos: Path, tmp_path: Path, capsys: pytest.Capture
     assert fails(capsys, "--rounds", 0) == "error: --rounds is 0: give a whole number above 0\n"
     assert fails(capsys, "--data", tmp_path) == (
         f"error: --data {tmp_path} has no folder train: name a folder of train and validation\n"
+    )
+    assert fails(capsys, "--only", "speed") == (
+        "error: --only speed: give some of step, inference, input, input-one-core, epoch, start\n"
     )
     copy = shutil.copytree(photos, tmp_path / "copy")
     broken = copy / "train" / "cats" / "cat.0.png"

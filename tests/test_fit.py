@@ -12,7 +12,7 @@ from jaxconv import figures, metrics
 from jaxconv.augment import RandomAffine
 from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
-from jaxconv.fit import describe, fit, fit_seeds
+from jaxconv.fit import describe, fit, fit_seeds, pays_to_vectorize
 from jaxconv.models import CatsDogsConvNet, DenseNet
 from jaxconv.records import read_splits
 from jaxconv.train_step import create_state, eval_step, learning_rates, rmsprop, train_step
@@ -153,9 +153,19 @@ def test_a_run_on_the_device_s_pictures_is_the_host_s_and_resumes_to_the_bit(spl
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "halves"), state_of(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("model", [SmallNet(), DenseNet()])
-def test_seeds_are_each_alone_and_go_on_from_where_all_of_them_are(model, splits, tmp_path, monkeypatch):
-    """The dense net's at once: of these the first is saved an epoch further than the second when they are killed."""
+@pytest.mark.parametrize(
+    "model, backend, pays",
+    [(SmallNet(), "cpu", False), (DenseNet(), "cpu", False), (SmallNet(), "gpu", False), (DenseNet(), "gpu", True)],
+)
+def test_only_dense_nets_on_an_accelerator_are_vectorized(model, backend, pays, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    assert pays_to_vectorize(model, (12, 12, 3)) == pays
+
+
+@pytest.mark.parametrize("model, vectorized", [(SmallNet(), False), (SmallNet(), True), (DenseNet(), True)])
+def test_seeds_are_each_alone_and_go_on_from_where_all_of_them_are(model, vectorized, splits, tmp_path, monkeypatch):
+    """Vectorized, the first is saved an epoch further than the second when they are killed."""
+    monkeypatch.setattr("jaxconv.fit.pays_to_vectorize", lambda *_: vectorized)
     config = FitConfig(epochs=3, steps_per_epoch=2, batch_size=4, learning_rate=1e-5)
     options = {"title": "a test", "augment": RandomAffine(), "augment_on": "device"}
     calls = []
@@ -176,11 +186,10 @@ def test_seeds_are_each_alone_and_go_on_from_where_all_of_them_are(model, splits
             )
 
     whole = run("whole")
-    at_once = calls[:2] == [(1, "seed4"), (1, "seed9")]
-    assert at_once == isinstance(model, DenseNet)
+    assert calls[:2] == [(1, "seed4"), (1, "seed9") if vectorized else (2, "seed4")]
     with pytest.raises(KeyboardInterrupt):
         run("killed", (2, "seed9"))
-    assert len(metrics.read(tmp_path / "killed/seed4")) == (2 if at_once else 3)
+    assert len(metrics.read(tmp_path / "killed/seed4")) == (2 if vectorized else 3)
     assert run("killed") == whole
     for seed, result in zip((4, 9), whole, strict=True):
         assert rows_of(tmp_path / f"killed/seed{seed}") == rows_of(tmp_path / f"whole/seed{seed}")

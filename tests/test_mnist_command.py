@@ -69,7 +69,9 @@ def test_a_run_learns_the_digits_and_can_be_resumed(model, files: Path, capsys) 
 
 
 @pytest.mark.parametrize("where", ["host", "device"])
-def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, capsys) -> None:
+def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, monkeypatch, capsys) -> None:
+    """On the device at once, as on an accelerator."""
+    monkeypatch.setattr("jaxconv.fit.pays_to_vectorize", lambda *_: True)
     command = ["--files", str(files), "--model", "dense", "--batch-size", "20", "--augment-on", where, "--seeds", "2"]
     mnist.main([*command, "--seed", "5", "--epochs", "2"])
     last = "last epoch: epoch 2  val_acc "
