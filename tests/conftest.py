@@ -5,6 +5,10 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Several tests compile the same programs, in processes of their own too, and pytest's own workers start with this.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jaxconv-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import numpy as np
@@ -14,9 +18,6 @@ from PIL import Image
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Several tests compile the same step.
-jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="jaxconv-tests-"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 install_import_hook("jaxconv", "beartype.beartype")
 
 

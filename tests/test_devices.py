@@ -18,9 +18,7 @@ from jaxconv.errors import InputError
 
 def on_devices(what, photos, workdir):
     command = [sys.executable, str(Path(__file__).with_name("on_devices.py")), what, str(photos), str(workdir)]
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir)}
-    cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # a resumed run compiles the same again
-    printed = subprocess.run(command, env=os.environ | cache, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return json.loads(printed.splitlines()[-1])
 
 
