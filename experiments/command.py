@@ -134,6 +134,9 @@ def train(
     if seeds is not None:
         if (workdir / "config.json").exists():
             raise InputError(f"--workdir {workdir} holds a run of one seed: name another directory")
+        ours = {"result.json", "figures"}
+        if workdir.is_dir() and any(path.name not in ours and path.name[:4] != "seed" for path in workdir.iterdir()):
+            raise InputError(f"--workdir {workdir} holds other files: name a new directory")
         workdirs = {seed: workdir / f"seed{seed}" for seed in range(config.seed, config.seed + seeds)}
     for seed, path in workdirs.items():
         claim(path, described | {"seed": seed}, resume=resume)

@@ -55,13 +55,27 @@ def fit_seeds(
 ) -> list[Row]:
     """`fit` with each seed of `workdirs`: one after the other, or vectorized into one program where that pays."""
     configs = [dataclasses.replace(config, seed=seed) for seed in workdirs]
-    at_once = augment_on == "device" and pays_to_vectorize(model, splits.train[0]["image"].shape)
-    groups = [configs] if at_once else [[config] for config in configs]
-    return [
-        result
-        for group in groups
-        for result in _fit(model, splits, group, [workdirs[c.seed] for c in group], title, augment, augment_on)
+    at_once = (
+        augment_on == "device"
+        and pays_to_vectorize(model, splits.train[0]["image"].shape)
+        and side_by_side([*workdirs.values()])
+    )
+    results = []
+    for group in [configs] if at_once else [[config] for config in configs]:
+        if len(configs) > 1:
+            print(f"seed {', '.join(str(config.seed) for config in group)}", flush=True)
+        results += _fit(model, splits, group, [workdirs[c.seed] for c in group], title, augment, augment_on)
+    return results
+
+
+def side_by_side(workdirs: list[Path]) -> bool:
+    """Whether runs can go on together: all hold one epoch, and none has been trained more than one further."""
+    saved = [
+        {0} | {int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()}
+        for workdir in workdirs
     ]
+    latest = [max(epochs) for epochs in saved]
+    return max(latest) <= min(latest) + 1 and all(min(latest) in epochs for epochs in saved)
 
 
 def pays_to_vectorize(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
@@ -86,7 +100,7 @@ def _fit(
     """Each epoch, in this order: train, validate, write the metrics lines, save the checkpoints.
 
     A kill between any two loses no more than that epoch: on resume, lines of epochs that were never saved are dropped
-    and the epochs trained again, to the same bits. Curves are drawn while the devices work on the epoch after.
+    and the epochs trained again, to the same bits on a CPU. Curves so far are drawn while the devices validate.
     """
     config = configs[0]  # the others have other seeds, and nothing else
     steps = config.steps_of_an_epoch(len(splits.train))
@@ -115,13 +129,13 @@ def _fit(
         for epoch in range(done + 1, config.epochs + 1):
             started = time.perf_counter()
             states, training, waited = feed.train(states, epoch)
+            trained = [metrics.total(sums) for sums in training]
+            speeds = [metrics.speed(totals, time.perf_counter() - started, waited) for totals in trained]
             validating = feed.evaluate(states, splits.validation)
             if runs[0].rows and time.monotonic() > drawn + DRAW_EVERY:
                 for run in runs:
                     run.draw(title)
                 drawn = time.monotonic()
-            trained = [metrics.total(sums) for sums in training]
-            speeds = [metrics.speed(totals, time.perf_counter() - started, waited) for totals in trained]
             validated = [metrics.mean(metrics.total(sums)) for sums in validating]
             seconds = round(time.perf_counter() - started, 3)
             for run in runs:

@@ -57,9 +57,9 @@ def claim(workdir: Path, config: dict[str, Any], *, resume: bool) -> None:
         raise InputError(f"--workdir {workdir} holds other files: name a new directory")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        write_json(path, config)
     except OSError as error:
-        raise InputError(f"--workdir {workdir} cannot be made ({error.strerror}): name another directory") from error
-    write_json(path, config)
+        raise InputError(f"--workdir {workdir} cannot be written ({error.strerror}): name another directory") from error
 
 
 def _check_same(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

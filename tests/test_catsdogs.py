@@ -68,6 +68,9 @@ def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
         capsys, *command, "--resume", "--augment-on", "device"
     )
     assert "has seed=0, but now it is 1" in fails(capsys, *command, "--resume", "--seed", 1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").touch()
+    assert "holds other files: name a new" in fails(capsys, *command, "--seeds", 2, "--workdir", tmp_path / "mine")
     catsdogs.main([*command, "--resume"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "all 2 epochs are trained already: --epochs makes a run longer"

@@ -12,7 +12,7 @@ from jaxconv import figures, metrics
 from jaxconv.augment import RandomAffine
 from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
-from jaxconv.fit import describe, fit, fit_seeds, pays_to_vectorize
+from jaxconv.fit import describe, fit, fit_seeds, pays_to_vectorize, side_by_side
 from jaxconv.models import CatsDogsConvNet, DenseNet
 from jaxconv.records import read_splits
 from jaxconv.train_step import create_state, eval_step, learning_rates, rmsprop, train_step
@@ -160,6 +160,18 @@ def test_a_run_on_the_device_s_pictures_is_the_host_s_and_resumes_to_the_bit(spl
 def test_only_dense_nets_on_an_accelerator_are_vectorized(model, backend, pays, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     assert pays_to_vectorize(model, (12, 12, 3)) == pays
+
+
+@pytest.mark.parametrize(
+    "saved, together",
+    [([(), ()], True), ([(1,), ()], True), ([(2,), ()], False), ([(1, 4), (1,)], False), ([(3, 4), (2, 3)], True)],
+)
+def test_seeds_go_on_together_only_from_an_epoch_that_all_hold(saved, together, tmp_path):
+    """Else finished seeds would be trained again."""
+    for seed, epochs in enumerate(saved):
+        for epoch in epochs:
+            (tmp_path / str(seed) / "checkpoints" / str(epoch)).mkdir(parents=True)
+    assert side_by_side([tmp_path / "0", tmp_path / "1"]) == together
 
 
 @pytest.mark.parametrize("model, vectorized", [(SmallNet(), False), (SmallNet(), True), (DenseNet(), True)])

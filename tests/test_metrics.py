@@ -34,6 +34,8 @@ def test_results_are_spread_number_by_number():
     found = metrics.spread(results)
     assert found["mean"] == {"last": {"acc": pytest.approx(0.7), "confusion": [[5, 1]]}}
     assert found["std"] == {"last": {"acc": pytest.approx(0.2), "confusion": [[pytest.approx(13**0.5), 0]]}}
+    diverged = metrics.spread([{"loss": 1.0}, {"loss": float("nan")}])
+    assert np.isnan([diverged["mean"]["loss"], diverged["std"]["loss"]]).all()
     assert found["min"] == {"last": {"acc": 0.5, "confusion": [[2, 1]]}}
     assert found["max"] == {"last": {"acc": 0.9, "confusion": [[9, 1]]}}
 

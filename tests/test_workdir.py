@@ -63,7 +63,7 @@ def test_files_and_foreign_directories_are_refused(tmp_path):
         claim(tmp_path / "file", CONFIG, resume=False)
     with pytest.raises(InputError, match="holds other files: name a new directory"):
         claim(tmp_path, CONFIG, resume=False)
-    with pytest.raises(InputError, match=r"file/run cannot be made \(Not a directory\)"):
+    with pytest.raises(InputError, match=r"file/run cannot be written \(Not a directory\)"):
         claim(tmp_path / "file/run", CONFIG, resume=False)
 
 
@@ -72,3 +72,10 @@ def test_the_environment_names_versions_and_device():
     assert {"python", "jax", "flax", "numpy"} <= found["versions"].keys()
     assert found["device"]["platform"] == "cpu"
     json.dumps(found)
+
+
+def test_a_run_directory_that_cannot_be_written_is_named(tmp_path):
+    claim(tmp_path / "run", {"epochs": 1}, resume=False)
+    (tmp_path / "run" / "config.part").mkdir()  # even the superuser cannot write there
+    with pytest.raises(InputError, match=r"--workdir .*/run cannot be written \(Is a directory\): name another"):
+        claim(tmp_path / "run", {"epochs": 2}, resume=True)

@@ -1,6 +1,7 @@
 """The parts of `tools.bench --gpu` that are more than asking contestants in turns."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxconv.errors import InputError
-from tools.turns import ON_GPU, STEPS, Found, Suite, start, take_turns, working
+from tools.turns import ON_GPU, STEPS, Found, Suite, one_gpu, start, take_turns, working
 
 EPOCHS = 100
 
@@ -36,7 +37,8 @@ def run(data: Path, more: list[str]) -> float:
         command = [sys.executable, "-m", "experiments.catsdogs", "--data", str(data), "--workdir", f"{folder}/run"]
         command += ["--aug", "--dropout", "--epochs", str(EPOCHS), "--steps-per-epoch", str(STEPS)]
         command += ["--augment-on", "device", *more]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+        environment = os.environ | one_gpu()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process:
             assert process.stdout
             ends = [time.perf_counter() for line in process.stdout if line.startswith("epoch ")]
         if process.returncode:

@@ -56,6 +56,11 @@ PARTS = {
 Found = dict[str, list[float]]  # a contestant's figures, one a round
 
 
+def one_gpu() -> dict[str, str]:
+    """What in its environment keeps a process to one GPU, as the peers use no more."""
+    return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]}
+
+
 @contextlib.contextmanager
 def working(name: str, data: Path, cache: Path, workers: str, one_core: bool = False) -> Iterator[Callable[..., float]]:
     """A contestant's process, as a function that asks it for a figure: (what, repeats=1).
@@ -68,7 +73,7 @@ def working(name: str, data: Path, cache: Path, workers: str, one_core: bool = F
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the others are to have room on the same GPU
-        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],  # one, as the peers use
+        **one_gpu(),
     }
     command = [sys.executable, "-m", workers, name, str(data), *(["--one-core"] if one_core else [])]
     pipe = subprocess.PIPE
