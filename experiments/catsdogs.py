@@ -55,11 +55,9 @@ def book(aug: bool, dropout: bool) -> FitConfig:
 
 def net(config: Config) -> "nn.Module":
     """The chapter's net, with its dropout of one half or without."""
-    import jax.numpy as jnp
-
     from jaxconv.models import CatsDogsConvNet
 
-    return CatsDogsConvNet(dropout=0.5 if config.dropout else 0.0, dtype=jnp.dtype(config.dtype))
+    return CatsDogsConvNet(dropout=0.5 if config.dropout else 0.0, dtype=config.dtype)
 
 
 def read(data: str) -> "Splits":

@@ -73,6 +73,8 @@ def fit_config(arguments: argparse.Namespace, book: FitConfig) -> FitConfig:
 
 def describe(fit: FitConfig, model: "nn.Module", splits: "Splits") -> dict[str, Any]:
     """What config.json says of any run: how the net is trained, the net, and the data's classes and counts."""
+    import jax.numpy as jnp
+
     from jaxconv import summary
 
     image_shape = splits.train[0]["image"].shape
@@ -82,7 +84,7 @@ def describe(fit: FitConfig, model: "nn.Module", splits: "Splits") -> dict[str, 
         config["schedule"] = f"{fit.schedule} over {fit.epochs} epochs"
     return config | {
         "model": type(model).__name__,
-        "dtype": model.dtype.name,
+        "dtype": jnp.dtype(model.dtype).name,
         "parameters": summary.count_params(params),
         "image_size": image_shape[:2],
         "class_names": splits.train.class_names,
@@ -135,7 +137,9 @@ def train(
         if (workdir / "config.json").exists():
             raise InputError(f"--workdir {workdir} holds a run of one seed: name another directory")
         ours = {"result.json", "figures"}
-        if workdir.is_dir() and any(path.name not in ours and path.name[:4] != "seed" for path in workdir.iterdir()):
+        if workdir.is_dir() and any(
+            path.name not in ours and not path.name.startswith("seed") for path in workdir.iterdir()
+        ):
             raise InputError(f"--workdir {workdir} holds other files: name a new directory")
         workdirs = {seed: workdir / f"seed{seed}" for seed in range(config.seed, config.seed + seeds)}
     for seed, path in workdirs.items():

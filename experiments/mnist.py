@@ -56,12 +56,11 @@ class Config:
 
 def net(config: Config) -> "nn.Module":
     """The convnet of code 5-1 and 5-2 or the dense net of 2-2."""
-    import jax.numpy as jnp
-
     from jaxconv.models import DenseNet, MnistConvNet
 
-    dtype = jnp.dtype(config.dtype)
-    return DenseNet(dtype) if config.model == "dense" else MnistConvNet(config.downsample or "max", dtype)
+    if config.model == "dense":
+        return DenseNet(config.dtype)
+    return MnistConvNet(config.downsample or "max", config.dtype)
 
 
 def run(config: Config, splits: "Splits", workdir: Path, **options: Any) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def side_by_side(workdirs: list[Path]) -> bool:
 def pays_to_vectorize(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
     """Whether several seeds of a net are trained at once faster than one after the other.
 
-    On a CPU they are not (README, "Speed"). Elsewhere small matrix products gain by it; convolutions with a kernel a
-    seed would be grouped ones, for which no library is as fast.
+    On a CPU they are not (README, "On a GPU"). Elsewhere, not measured: products too small to fill an accelerator
+    should gain by it; convolutions with a kernel a seed would become grouped ones, which are known to be slow.
     """
     _, params = layer_shapes(model, image_shape)
     return jax.default_backend() != "cpu" and all(leaf.ndim < 4 for leaf in jax.tree.leaves(params))
@@ -105,7 +105,7 @@ def _fit(
     config = configs[0]  # the others have other seeds, and nothing else
     steps = config.steps_of_an_epoch(len(splits.train))
     schedule = learning_rates(config.schedule, config.learning_rate, config.epochs * steps)
-    optimizer = rmsprop(schedule)  # once: a state with another is another program to compile
+    optimizer = rmsprop(schedule)
 
     def new_state(seed: int) -> TrainState:
         return create_state(model, splits.train[0]["image"].shape, optimizer, seed)

@@ -12,11 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 FEW_CHANNELS = 8
-FLOAT32 = jnp.dtype(jnp.float32)
 
 
 def _convolve(x: Array, kernel: Array, bias: Array, strides: int = 1, padding: str = "VALID") -> Array:
@@ -112,7 +112,7 @@ class Conv(nn.Module):
     features: int
     strides: int = 1
     padding: str = "VALID"
-    dtype: jnp.dtype = FLOAT32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 features"]:
@@ -170,7 +170,7 @@ class Dense(nn.Module):
     """
 
     features: int
-    dtype: jnp.dtype = FLOAT32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n features"]:

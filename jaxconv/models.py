@@ -7,9 +7,10 @@ logits are float32.
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from jaxconv.layers import FLOAT32, AveragePool, Conv, Dense, MaxPool
+from jaxconv.layers import AveragePool, Conv, Dense, MaxPool
 
 DOWNSAMPLE = ("max", "average", "stride", "none")
 
@@ -32,7 +33,7 @@ class CatsDogsConvNet(nn.Module):
     """
 
     dropout: float = 0.0
-    dtype: jnp.dtype = FLOAT32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 1"]:
@@ -57,7 +58,7 @@ class MnistConvNet(nn.Module):
     """
 
     downsample: str = "max"
-    dtype: jnp.dtype = FLOAT32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 10"]:
@@ -78,7 +79,7 @@ class MnistConvNet(nn.Module):
 class DenseNet(nn.Module):
     """Chapter 2's net (code 2-2), which sees no neighbourhoods; ten logits. 407,050 parameters at 28x28x1."""
 
-    dtype: jnp.dtype = FLOAT32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 10"]:

@@ -1,6 +1,6 @@
 """One step of training and of evaluation, jitted at module level: a state and a batch in, sums out."""
 
-from functools import partial
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -28,11 +28,13 @@ class TrainState(train_state.TrainState):
     dropout_key: Any
 
 
+@functools.cache  # a state with another optimizer, if only the same made again, is another program to compile
 def rmsprop(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """RMSprop as the Keras of the book computes it: lr * g / (sqrt(v) + 1e-7), with v averaged at rate 0.9."""
     return optax.rmsprop(learning_rate, decay=0.9, eps=1e-7, eps_in_sqrt=False)
 
 
+@functools.cache  # as `rmsprop`
 def learning_rates(schedule: str, peak: float, steps: int) -> optax.Schedule:
     """The learning rate of each step of a run: "constant", or "cosine" after a linear rise over the first tenth."""
     if schedule == "cosine":
@@ -83,7 +85,7 @@ def losses_and_predictions(
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels), jnp.argmax(logits, -1).astype(jnp.int32)
 
 
-@partial(jax.jit, donate_argnums=0)
+@functools.partial(jax.jit, donate_argnums=0)
 def train_step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Sums]:
     """One update on {"image": uint8[n, h, w, c], "label": int32[n]}.
 

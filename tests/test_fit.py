@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from nets import SmallNet
 
-from jaxconv import figures, metrics
+from jaxconv import figures, metrics, resident
 from jaxconv.augment import RandomAffine
 from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
@@ -197,7 +197,9 @@ def test_seeds_are_each_alone_and_go_on_from_where_all_of_them_are(model, vector
                 model, splits, config, {seed: tmp_path / name / f"seed{seed}" for seed in (4, 9)}, **options
             )
 
+    before = resident.train_steps._cache_size()
     whole = run("whole")
+    assert resident.train_steps._cache_size() == before + 1  # for both seeds, also one after the other
     assert calls[:2] == [(1, "seed4"), (1, "seed9") if vectorized else (2, "seed4")]
     with pytest.raises(KeyboardInterrupt):
         run("killed", (2, "seed9"))

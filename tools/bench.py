@@ -21,6 +21,7 @@ from typing import Any
 from experiments.command import bare_parser
 from jaxconv.errors import InputError, one_line_errors
 from jaxconv.workdir import write_json
+from tools import bench_gpu
 from tools.turns import Found, Suite, start, table, take_turns
 
 PACKAGES = ("jax", "keras", "tensorflow-cpu", "torch", "numpy", "grain", "opencv-python-headless", "pillow")
@@ -58,6 +59,10 @@ def _net(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str, 
     return start(names, data, rounds) if part == "start" else take_turns(part, names, data, rounds)
 
 
+def _seeds(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str, Found]:
+    return take_turns(part, CPU.ours, data, rounds)
+
+
 CPU = Suite(
     ["jaxconv"],
     {
@@ -66,7 +71,15 @@ CPU = Suite(
         "keras-grain": ("keras",),
         "pytorch": ("torch",),
     },
-    {"step": _net, "inference": _net, "input": _input, "input-one-core": _input, "epoch": _net, "start": _net},
+    {
+        "step": _net,
+        "inference": _net,
+        "input": _input,
+        "input-one-core": _input,
+        "epoch": _net,
+        "start": _net,
+        "seeds": _seeds,
+    },
 )
 
 
@@ -104,13 +117,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         raise InputError(f"--rounds is {arguments.rounds}: give a whole number above 0")
-    where, suite = machine(), CPU
-    if arguments.gpu:
-        from tools import bench_gpu
-
-        where, suite = where | {"gpu": bench_gpu.device()}, bench_gpu.GPU
+    suite = bench_gpu.GPU if arguments.gpu else CPU
     parts = chosen("--only", arguments.only, [*suite.parts])
     against = chosen("--against", arguments.against, [*suite.peers])
+    where = machine() | ({"gpu": bench_gpu.device()} if arguments.gpu else {})
     data = arguments.data or drawn_pictures()
     for split in ("train", "validation"):
         if not (data / split).is_dir():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxconv.errors import InputError
-from tools.turns import ON_GPU, STEPS, Found, Suite, one_gpu, start, take_turns, working
+from tools.turns import ON_DEVICE, PARTS, STEPS, Found, Suite, one_gpu, start, take_turns, working
 
 EPOCHS = 100
 
@@ -65,8 +65,8 @@ def _floors(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[st
     """What an epoch's steps take at the least: their arithmetic, and the bytes that they move layer by layer."""
     found: dict[str, Found] = {part: {} for part in ("flop-rate", "byte-rate", "arithmetic", "bytes")}
     for name in _ours(names):
-        with tempfile.TemporaryDirectory() as cache, working(name, data, Path(cache), ON_GPU) as ask:
-            flop_rate, byte_rate, flops, moved = map(ask, ("flop_rate", "byte_rate", "step_flops", "step_bytes"))
+        with tempfile.TemporaryDirectory() as cache, working(name, data, Path(cache), ON_DEVICE) as ask:
+            flop_rate, byte_rate, flops, moved = (ask(PARTS[part].asked) for part in found)
         found["flop-rate"][name], found["byte-rate"][name] = [flop_rate / 1e12], [byte_rate / 1e9]
         found["arithmetic"][name], found["bytes"][name] = [STEPS * flops / flop_rate], [STEPS * moved / byte_rate]
     return found
@@ -77,7 +77,7 @@ def _start(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str
 
 
 def _seeds(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str, Found]:
-    return take_turns("one-by-one", _ours(names), data, rounds) | take_turns("together", _ours(names), data, rounds)
+    return take_turns(part, _ours(names), data, rounds)
 
 
 def _ours(names: Sequence[str]) -> list[str]:

@@ -55,8 +55,6 @@ class Jaxconv(Contestant):
     dtype = "float32"
 
     def __init__(self, data: Path) -> None:
-        import jax.numpy as jnp
-
         from jaxconv.compilation import use_cache
         from jaxconv.models import CatsDogsConvNet
         from jaxconv.train_step import create_state, learning_rates, rmsprop
@@ -64,7 +62,7 @@ class Jaxconv(Contestant):
         super().__init__(data)
         use_cache()
         optimizer = rmsprop(learning_rates("constant", 1e-4, 1))
-        self.model = CatsDogsConvNet(dropout=0.5, dtype=jnp.dtype(self.dtype))
+        self.model = CatsDogsConvNet(dropout=0.5, dtype=self.dtype)
         self.state = create_state(self.model, (*SIZE, 3), optimizer, 0)
 
     def train_step(self, batch: Batch) -> None:

@@ -16,6 +16,17 @@ from tools.contestants import BATCH, SIZE, Contestant, Jaxconv, Keras, Torch, To
 SEEDS = 5
 
 
+@functools.cache
+def _feed(splits: Any, steps: int, seeds: int) -> Any:
+    """The one source of augmented epochs of so many steps and seeds; it draws as long as the process lives."""
+    from jaxconv.augment import RandomAffine
+    from jaxconv.config import FitConfig
+    from jaxconv.resident import Resident
+
+    config = functools.partial(FitConfig, 10**9, steps, BATCH, 1e-4)
+    return Resident(splits, [config(seed=seed) for seed in range(seeds)], 0, RandomAffine()).__enter__()
+
+
 class JaxconvOnDevice(Jaxconv):
     """This project, an epoch a dispatch."""
 
@@ -33,16 +44,6 @@ class JaxconvOnDevice(Jaxconv):
 
         return place(self.splits.train)
 
-    @functools.cache  # noqa: B019  a process has one contestant
-    def feed(self, steps: int, seeds: int) -> Any:
-        """A source of augmented epochs."""
-        from jaxconv.augment import RandomAffine
-        from jaxconv.config import FitConfig
-        from jaxconv.resident import Resident
-
-        config = functools.partial(FitConfig, 10**9, steps, BATCH, 1e-4)
-        return Resident(self.splits, [config(seed=seed) for seed in range(seeds)], 0, RandomAffine()).__enter__()
-
     def plain_steps(self, steps: int) -> None:
         """Train on pictures as they are."""
         from jaxconv.metrics import total
@@ -56,7 +57,7 @@ class JaxconvOnDevice(Jaxconv):
         """Train on warped pictures, and validate."""
         from jaxconv.metrics import total
 
-        feed = self.feed(steps, 1)
+        feed = _feed(self.splits, steps, 1)
         (self.state,), (sums,), _ = feed.train([self.state], 1)
         (validated,) = feed.evaluate([self.state], self.splits.validation)
         total(sums), total(validated)
@@ -66,7 +67,7 @@ class JaxconvOnDevice(Jaxconv):
         from jaxconv.metrics import total
 
         for _ in range(SEEDS):
-            (self.state,), (sums,), _ = self.feed(steps, 1).train([self.state], 1)
+            (self.state,), (sums,), _ = _feed(self.splits, steps, 1).train([self.state], 1)
             total(sums)
 
     def together(self, steps: int) -> None:
@@ -77,7 +78,7 @@ class JaxconvOnDevice(Jaxconv):
         from jaxconv.metrics import total
 
         states = [self.state, *(jax.tree.map(jnp.copy, self.state) for _ in range(SEEDS - 1))]
-        (self.state, *_), sums, _ = self.feed(steps, SEEDS).train(states, 1)
+        (self.state, *_), sums, _ = _feed(self.splits, steps, SEEDS).train(states, 1)
         for of_seed in sums:
             total(of_seed)
 
@@ -102,14 +103,14 @@ class JaxconvOnDevice(Jaxconv):
 
         layers, params = layer_shapes(self.model, (*SIZE, 3))
         outputs = sum(math.prod(shape) for name, shape in layers if not name.startswith("Flatten"))
-        return 5 * BATCH * outputs * self.model.dtype.itemsize + 6 * count_params(params) * 4
+        return 5 * BATCH * outputs * np.dtype(self.dtype).itemsize + 6 * count_params(params) * 4
 
     def flop_rate(self) -> float:
         """Of this device, a second: those of the product of two large matrices."""
         import jax.numpy as jnp
 
         size = 8192 if self.on_gpu else 512
-        matrix = jnp.ones((size, size), self.model.dtype)
+        matrix = jnp.ones((size, size), self.dtype)
         return 2 * size**3 / _seconds(lambda x: x @ x, matrix)
 
     def byte_rate(self) -> float:

@@ -15,10 +15,9 @@ from typing import NamedTuple
 from jaxconv.errors import InputError
 
 BATCH = 32
-
-
-STEPS, ON_GPU = 100, "tools.gpu_contestants"
-AN_EPOCH = "augmented_epoch", STEPS, ON_GPU
+STEPS = 100  # of an epoch with the pictures on the device
+ON_DEVICE = "tools.gpu_contestants"
+AN_EPOCH = "augmented_epoch", STEPS, ON_DEVICE
 
 
 class Part(NamedTuple):
@@ -40,19 +39,20 @@ PARTS = {
     "memory": Part("peak memory after that", "MB", "peak_mb"),
     "cold-start": Part("start to first step, nothing compiled before", "s", "train_step"),
     "warm-start": Part("start to first step, compiled before", "s", "train_step"),
-    # With the pictures on the device, for a GPU:
+    # With the pictures on the device:
     "flop-rate": Part("product of two large matrices", "TFLOP/s", "flop_rate"),
     "byte-rate": Part("reading and writing a large array", "GB/s", "byte_rate"),
     "arithmetic": Part("100 steps of 32, their arithmetic at that rate", "s", "step_flops"),
     "bytes": Part("100 steps of 32, the bytes between their layers at that rate", "s", "step_bytes"),
-    "net": Part("training on pictures as they are, batch 32", "images/s", "plain_steps", STEPS, ON_GPU),
+    "net": Part("training on pictures as they are, batch 32", "images/s", "plain_steps", STEPS, ON_DEVICE),
     "augmented": Part("an epoch: 100 augmented steps of 32, and validation", "s", *AN_EPOCH),
     "gpu-cold-start": Part("start of the process to the end of an epoch, nothing compiled before", "s", *AN_EPOCH),
     "gpu-warm-start": Part("start of the process to the end of an epoch, compiled before", "s", *AN_EPOCH),
-    "one-by-one": Part("100 steps of five seeds, one after the other", "s", "one_by_one", STEPS, ON_GPU),
-    "together": Part("100 steps of five seeds, vectorized", "s", "together", STEPS, ON_GPU),
+    "one-by-one": Part("10 steps of five seeds, one after the other", "s", "one_by_one", 10, ON_DEVICE),
+    "together": Part("10 steps of five seeds, vectorized", "s", "together", 10, ON_DEVICE),
     "run": Part("experiments.catsdogs --aug --dropout: 100 epochs, compiled", "s", "run"),
 }
+SIDE_BY_SIDE = {"seeds": ("one-by-one", "together")}  # parts that are compared with each other
 Found = dict[str, list[float]]  # a contestant's figures, one a round
 
 
@@ -102,20 +102,22 @@ def working(name: str, data: Path, cache: Path, workers: str, one_core: bool = F
 
 
 def take_turns(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str, Found]:
-    """The figures of a part; with those of "epoch" come those of "memory"."""
-    _, unit, asked, repeats, workers = PARTS[part]
-    pictures = BATCH if asked != "input" else sum(1 for path in (data / "train").rglob("*") if path.is_file())
-    found: dict[str, Found] = {part: {name: [] for name in names}}
+    """The figures of a part, or of those that it stands for; with those of "epoch" come those of "memory"."""
+    parts = SIDE_BY_SIDE.get(part, (part,))
+    found: dict[str, Found] = {part: {name: [] for name in names} for part in parts}
+    train_pictures = sum(1 for path in (data / "train").rglob("*") if path.is_file())
     with contextlib.ExitStack() as stack:
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        one_core = part == "input-one-core"
+        workers, one_core = PARTS[parts[0]].workers, part == "input-one-core"
         asks = {name: stack.enter_context(working(name, data, cache, workers, one_core)) for name in names}
-        for ask in asks.values():
-            ask(asked, repeats)  # compiles, and warms up
-        for _ in range(rounds):
+        for round_ in range(-1, rounds):  # the first compiles, and warms up
             for name, ask in asks.items():
-                seconds = ask(asked, repeats)
-                found[part][name].append(seconds if unit == "s" else repeats * pictures / seconds)
+                for each in parts:
+                    _, unit, asked, repeats, _ = PARTS[each]
+                    seconds = ask(asked, repeats)
+                    pictures = repeats * (train_pictures if asked == "input" else BATCH)
+                    if round_ >= 0:
+                        found[each][name].append(seconds if unit == "s" else pictures / seconds)
         if part == "epoch":
             found["memory"] = {name: [ask("peak_mb")] for name, ask in asks.items()}
     return found
