@@ -4,8 +4,10 @@ Light on imports, so that --help and mistakes answer at once.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,7 @@ def parser(command: str, docstring: str) -> argparse.ArgumentParser:
         help="device keeps all pictures in its memory and warps them there (default: on an accelerator that has room)",
     )
     flags.add_argument("--resume", action="store_true", help="go on from the run directory's newest checkpoint")
+    flags.add_argument("--checkpoint-every", type=int, metavar="N", help="save after every N steps of an epoch too")
     flags.add_argument("--summary", action="store_true", help="print the net's layers and parameters, and stop")
     return flags
 
@@ -126,15 +129,15 @@ def train(
     from jaxconv.figures import write_augmented
     from jaxconv.fit import fit_seeds
     from jaxconv.resident import choose
-    from jaxconv.workdir import claim, environment
+    from jaxconv.workdir import CONFIG, cannot_be_written, claim, environment, read_config
 
     use_cache()
+    # Orbax's failures come as exceptions too; before them it would print the tracebacks of its threads.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     check_divides(config.batch_size)
-    augment_on = choose(augment_on, splits)
-    described = described | {"augment_on": augment_on} | environment()
     workdirs = {config.seed: workdir}
     if seeds is not None:
-        if (workdir / "config.json").exists():
+        if (workdir / CONFIG).exists():
             raise InputError(f"--workdir {workdir} holds a run of one seed: name another directory")
         ours = {"result.json", "figures"}
         if workdir.is_dir() and any(
@@ -142,12 +145,21 @@ def train(
         ):
             raise InputError(f"--workdir {workdir} holds other files: name a new directory")
         workdirs = {seed: workdir / f"seed{seed}" for seed in range(config.seed, config.seed + seeds)}
-    for seed, path in workdirs.items():
-        claim(path, described | {"seed": seed}, resume=resume)
-    if augment is not None:
-        write_augmented(splits.train, augment, workdir / "figures" / "augmented.png", title)
-    results = fit_seeds(model, splits, config, workdirs, title=title, augment=augment, augment_on=augment_on)
-    return results[0] if seeds is None else _sum_up(workdir, workdirs, results, title)
+    first = workdirs[config.seed]
+    if resume and augment_on is None and (first / CONFIG).exists():  # elsewhere it may have been the other
+        augment_on = read_config(first).get("augment_on")
+    augment_on = choose(augment_on, splits)
+    described = described | {"augment_on": augment_on} | environment()
+    with contextlib.ExitStack() as claims:
+        for seed, path in workdirs.items():
+            claims.enter_context(claim(path, described | {"seed": seed}, resume=resume))
+        try:
+            if augment is not None:
+                write_augmented(splits.train, augment, workdir / "figures" / "augmented.png", title)
+            results = fit_seeds(model, splits, config, workdirs, title=title, augment=augment, augment_on=augment_on)
+            return results[0] if seeds is None else _sum_up(workdir, workdirs, results, title)
+        except OSError as error:
+            raise cannot_be_written(workdir, error) from error
 
 
 def _sum_up(workdir: Path, workdirs: dict[int, Path], results: list[dict[str, Any]], title: str) -> dict[str, Any]:

@@ -13,6 +13,19 @@ from jaxconv.seeds import derive_seed
 Batch = dict[str, np.ndarray]
 
 
+class Positions:
+    """A source whose records are their own positions: {"index": int}."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, int]:
+        return {"index": index}
+
+
 def training_batches(
     source: RandomAccessDataSource[Any],
     batch_size: int,
@@ -41,6 +54,12 @@ def training_batches(
     stream = iter(dataset.to_iter_dataset(_read_options(threads)))
     stream.set_state({"next_index": first_step})
     return stream
+
+
+def batch_positions(count: int, batch_size: int, step: int, *, seed: int, whole_passes: bool) -> list[int]:
+    """Which of `count` records make the batch of `step` (from 0 on) in the stream of `training_batches`."""
+    options: dict[str, Any] = {"seed": seed, "whole_passes": whole_passes, "first_step": step, "threads": 0}
+    return next(training_batches(Positions(count), batch_size, **options))["index"].tolist()
 
 
 def evaluation_batches(

@@ -1,7 +1,17 @@
-"""Orbax checkpoints of a run: the latest and the best by val_loss, each complete or absent."""
+"""Orbax checkpoints of a run: the latest and the best by val_loss, each complete or absent, and proved when it is read.
 
+Orbax restores flipped bytes without noticing. So the digest of every value is kept in the file of the metrics.
+"""
+
+import contextlib
+import gc
+import hashlib
+import json
 import math
 import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,19 +24,37 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from jaxconv import devices
+from jaxconv.errors import InputError
 from jaxconv.train_step import TrainState
 
 
-def _negative_val_loss(metrics: dict[str, float]) -> float:
-    """For Orbax's `max`; it would take a NaN for the best."""
-    return -metrics["val_loss"] if math.isfinite(metrics["val_loss"]) else -math.inf
+def _negative_val_loss(metrics: Mapping[str, Any]) -> float:
+    """For Orbax's `max`: the least of all in the middle of an epoch, where there is none."""
+    return -metrics.get("val_loss", math.inf)
+
+
+def digest(tree: Any, *more: Any) -> str:
+    """SHA-256 of the names, dtypes, shapes and values of a tree's leaves, and of `more` as JSON."""
+    found = hashlib.sha256(json.dumps(more, sort_keys=True).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+        found.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
 
 
 class Checkpoints:
-    """The checkpoints in a folder, by epoch; a context manager, because saving goes on in the background.
+    """The checkpoints in a folder, by steps trained; a context manager, because saving goes on in the background.
 
-    `template` is a state, or its shapes from `jax.eval_shape`, with the structure of what is saved. The `latest` epochs
+    Entering proves them all. The damaged ones are named, and moved to a folder `damaged` beside this one.
+
+    `template` is a state, or its shapes from `jax.eval_shape`, with the structure of what is saved. The `latest` ones
     are kept. What is restored is whole on every device, wherever it was saved.
+
+    Raises:
+        InputError: on entering, with nothing moved, that none of the checkpoints is sound.
+        OSError: what is saved cannot be written. What was saved before stays.
     """
 
     def __init__(self, folder: str | os.PathLike[str], template: TrainState, latest: int = 1) -> None:
@@ -38,6 +66,7 @@ class Checkpoints:
         )
 
     def __enter__(self) -> "Checkpoints":
+        self._set_damaged_aside()
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -59,47 +88,121 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._manager.close()
+        with self._storage():
+            self._manager.close()
 
-    def save(self, epoch: int, state: TrainState, val_loss: float) -> None:
-        """Save in the background; a kill before it is complete leaves the checkpoint before."""
+    def save(self, step: int, state: TrainState, metrics: Mapping[str, Any]) -> None:
+        """Save in the background; a kill before it is complete leaves the checkpoint before.
+
+        `metrics` is what JSON can hold. "val_loss" in it is what the best is known by.
+        """
+        proof = {"sha256": digest(state, step, metrics), "params_sha256": digest(state.params)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state))
-        if not self._manager.save(epoch, args=args, metrics={"val_loss": val_loss}):
-            raise RuntimeError(f"epoch {epoch} is older than the newest checkpoint in {self._folder}")
+        with self._storage():
+            if not self._manager.save(step, args=args, metrics={**metrics} | proof):
+                raise RuntimeError(f"step {step} is older than the newest checkpoint in {self._folder}")
 
     @property
-    def latest_epoch(self) -> int:
-        """The last epoch that is saved, 0 if none is."""
+    def latest_step(self) -> int:
+        """The step of the newest checkpoint, 0 if there is none."""
         return self._manager.latest_step() or 0
 
     @property
-    def best_epoch(self) -> int:
-        """The saved epoch of the lowest val_loss, 0 if none is."""
+    def best_step(self) -> int:
+        """The step of the checkpoint with the lowest val_loss, 0 if there is none."""
         self.wait()
         return self._manager.best_step() or 0
 
     def wait(self) -> None:
         """Until what was saved is complete."""
-        self._manager.wait_until_finished()
+        with self._storage():
+            self._manager.wait_until_finished()
 
-    def forget_after(self, epoch: int) -> None:
-        """Delete the checkpoints of later epochs."""
+    def forget_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps."""
         for later in self._manager.all_steps():
-            if later > epoch:
+            if later > step:
                 self._manager.delete(later)
 
-    def restore(self, epoch: int) -> TrainState:
-        """The state as it was saved after `epoch`."""
+    def restore(self, step: int) -> TrainState:
+        """The state that was saved after `step`."""
         args = ocp.args.Composite(state=ocp.args.StandardRestore(self._template))
-        return self._manager.restore(epoch, args=args).state
+        return self._manager.restore(step, args=args).state
+
+    def metrics(self, step: int) -> dict[str, Any]:
+        """What was saved with it."""
+        return _metrics(self._folder / str(step))
+
+    @contextlib.contextmanager
+    def _storage(self) -> Iterator[None]:
+        """What stands between Orbax and the disk raises ValueError, with the system's number in its text."""
+        try:
+            yield
+        except ValueError as error:
+            number = re.search(r"os_error_code='(\d+)'", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(self._folder)) from error
+
+    def _set_damaged_aside(self) -> None:
+        saved = [path for path in self._folder.glob("*") if path.name.isdigit()]
+        damaged = {path: why for path in sorted(saved) if (why := self._damage(path))}
+        for path, why in damaged.items():
+            print(f"the checkpoint {path} is damaged ({why})", flush=True)
+        if damaged and len(damaged) == len(saved):
+            raise InputError(f"no checkpoint in {self._folder} is sound: train anew in another --workdir")
+        for path in damaged:
+            aside = self._folder.with_name("damaged")
+            aside.mkdir(exist_ok=True)
+            path.rename(aside / f"{path.name}-{len(list(aside.iterdir()))}")
+
+    def _damage(self, path: Path) -> str:
+        """What is wrong with a checkpoint; nothing if it is sound."""
+        try:
+            metrics = _metrics(path)
+            proof = {name: metrics.pop(name) for name in ("sha256", "params_sha256")}
+            with _nothing_unraisable(), ocp.StandardCheckpointer() as checkpointer:
+                state = checkpointer.restore(path / "state", self._template)
+        except Exception as error:  # whatever JSON, Orbax and its storage make of damaged files
+            return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+        found = {"sha256": digest(state, int(path.name), metrics), "params_sha256": digest(state.params)}
+        return "" if found == proof else "its values are not those that were saved"
+
+
+def _metrics(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / "metrics" / "metrics").read_text())
+
+
+@contextlib.contextmanager
+def _nothing_unraisable() -> Iterator[None]:
+    """After a failed restore a collected coroutine would complain of its closed event loop."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        gc.collect()
+        sys.unraisablehook = hook
 
 
 def restore_params(model: nn.Module, image_shape: tuple[int, ...], workdir: Path) -> Any:
-    """The weights after a run's last saved epoch, whatever it was optimized with."""
+    """The weights of a run's newest checkpoint, whatever it was optimized with.
+
+    Raises:
+        InputError: they are damaged.
+    """
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     shapes = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
     item = {"params": jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes["params"])}
     arguments = ocp.checkpoint_utils.construct_restore_args(item)
-    with ocp.CheckpointManager((workdir / "checkpoints").absolute(), item_names=("state",)) as manager:
-        wanted = ocp.args.PyTreeRestore(item, restore_args=arguments, partial_restore=True)
-        return manager.restore(manager.latest_step(), args=ocp.args.Composite(state=wanted)).state["params"]
+    folder = (workdir / "checkpoints").absolute()
+    wanted = ocp.args.PyTreeRestore(item, restore_args=arguments, partial_restore=True)
+    try:
+        with _nothing_unraisable(), ocp.CheckpointManager(folder, item_names=("state",)) as manager:
+            step = manager.latest_step()
+            params = manager.restore(step, args=ocp.args.Composite(state=wanted)).state["params"]
+        sound = digest(params) == _metrics(folder / str(step))["params_sha256"]
+    except Exception as error:  # as in `_damage`
+        raise InputError(f"{folder} holds no checkpoint that can be read ({type(error).__name__})") from error
+    if not sound:
+        raise InputError(f"{folder / str(step)} is damaged: --resume sets it aside and goes on from the one before")
+    return params

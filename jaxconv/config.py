@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 from jaxconv.errors import InputError
 
@@ -14,6 +15,7 @@ class FitConfig:
 
     An epoch is `steps_per_epoch` batches of an endless stream, or, with None, every picture once. The learning rate
     is constant, or with `schedule="cosine"` rises to its value over the first tenth of all steps and falls to zero.
+    Checkpoints are saved at the end of each epoch, and in it after every `checkpoint_every` steps.
 
     Raises:
         InputError: a number that makes no run; named as its flag.
@@ -25,9 +27,10 @@ class FitConfig:
     learning_rate: float
     schedule: str = "constant"
     seed: int = 0
+    checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps_per_epoch", "batch_size"):
+        for name in ("epochs", "steps_per_epoch", "batch_size", "checkpoint_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} is {value}: give a whole number above 0")
@@ -41,3 +44,13 @@ class FitConfig:
     def steps_of_an_epoch(self, pictures: int) -> int:
         """The number of steps, with this many pictures to train on."""
         return self.steps_per_epoch or math.ceil(pictures / self.batch_size)
+
+    def stretches(self, pictures: int, done: int) -> Iterator[range]:
+        """The steps that follow the first `done`, counted from 0, in stretches that each end with a checkpoint."""
+        steps = self.steps_of_an_epoch(pictures)
+        every = self.checkpoint_every or steps
+        while done < self.epochs * steps:
+            in_epoch = done % steps
+            end = done - in_epoch + min(steps, in_epoch - in_epoch % every + every)
+            yield range(done, end)
+            done = end

@@ -1,6 +1,7 @@
-"""The one kind of failure that a user can cause, and how a command ends when it happens."""
+"""The failure that a user can cause, the end that a user can wish, and how a command ends when they happen."""
 
 import functools
+import signal
 import sys
 from collections.abc import Callable
 from typing import ParamSpec
@@ -12,8 +13,19 @@ class InputError(ValueError):
     """Something outside the program is wrong: one line that names the file or flag and the cure."""
 
 
+class Stopped(KeyboardInterrupt):
+    """Work was ended by a signal, after what was under way had been saved: one line that says how to go on."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(f"{signal.Signals(number).name}: {message}")
+        self.exit_code = 128 + number
+
+
 def one_line_errors(main: Callable[Params, None]) -> Callable[Params, None]:
-    """A command whose `InputError` becomes one line on standard error and exit code 2, without a traceback."""
+    """A command whose `InputError` becomes one line on standard error and exit code 2, without a traceback.
+
+    So does an interrupt, with the exit code that a shell would give it.
+    """
 
     @functools.wraps(main)
     def command(*args: Params.args, **kwargs: Params.kwargs) -> None:
@@ -22,5 +34,11 @@ def one_line_errors(main: Callable[Params, None]) -> Callable[Params, None]:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            sys.exit(stopped.exit_code)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
     return command

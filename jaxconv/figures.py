@@ -1,5 +1,6 @@
 """The chapter's pictures: curves of accuracy and loss (code 5-10), and augmented training pictures (5-12)."""
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import grain
 import numpy as np
 
 from jaxconv.records import Source
+from jaxconv.workdir import write_whole
 
 
 def write_curves(rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike[str], title: str) -> None:
@@ -98,6 +100,6 @@ def write_augmented(
 def _save(figure: Any, path: Path) -> None:
     """Write whole or not at all, so that a viewer never meets half a picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=120)
-    part.replace(path)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    write_whole(path, content.getvalue())

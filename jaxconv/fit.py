@@ -10,13 +10,15 @@ from statistics import fmean
 import flax.linen as nn
 import jax
 
-from jaxconv import figures, metrics
+from jaxconv import metrics
 from jaxconv.augment import RandomAffine
 from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
+from jaxconv.interrupts import Interrupts
 from jaxconv.metrics import Row
 from jaxconv.records import Splits
 from jaxconv.resident import Resident
+from jaxconv.runs import Run
 from jaxconv.streaming import Streaming
 from jaxconv.summary import layer_shapes
 from jaxconv.train_step import TrainState, create_state, learning_rates, rmsprop
@@ -37,7 +39,13 @@ def fit(
 ) -> Row:
     """Train until `config.epochs`, going on from the newest checkpoint in `workdir`; return what result.json says.
 
-    `augment_on` "device" keeps the pictures there, see `resident`; "host" feeds it batches.
+    `augment_on` "device" keeps the pictures there, see `resident`; "host" feeds it batches. Ctrl-C and SIGTERM end it
+    after the step that is under way (the epoch, with the pictures on the device), which is saved.
+
+    Raises:
+        InputError: the loss or the weights are not finite, or no checkpoint is sound, or metrics.jsonl is damaged.
+        Stopped: by a signal.
+        OSError: the run directory cannot be written; what was there stays.
     """
     workdirs = {config.seed: workdir}
     return fit_seeds(model, splits, config, workdirs, title=title, augment=augment, augment_on=augment_on)[0]
@@ -58,24 +66,27 @@ def fit_seeds(
     at_once = (
         augment_on == "device"
         and pays_to_vectorize(model, splits.train[0]["image"].shape)
-        and side_by_side([*workdirs.values()])
+        and side_by_side([*workdirs.values()], config, len(splits.train))
     )
     results = []
-    for group in [configs] if at_once else [[config] for config in configs]:
-        if len(configs) > 1:
-            print(f"seed {', '.join(str(config.seed) for config in group)}", flush=True)
-        results += _fit(model, splits, group, [workdirs[c.seed] for c in group], title, augment, augment_on)
+    with Interrupts() as interrupts:
+        for group in [configs] if at_once else [[config] for config in configs]:
+            if len(configs) > 1:
+                print(f"seed {', '.join(str(config.seed) for config in group)}", flush=True)
+            paths = [workdirs[config.seed] for config in group]
+            results += _fit(model, splits, group, paths, title, augment, augment_on, interrupts)
     return results
 
 
-def side_by_side(workdirs: list[Path]) -> bool:
-    """Whether runs can go on together: all hold one epoch, and none has been trained more than one further."""
+def side_by_side(workdirs: list[Path], config: FitConfig, pictures: int) -> bool:
+    """Whether runs can go on together: all hold one checkpoint, and none has been trained over the next one's step."""
     saved = [
         {0} | {int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()}
         for workdir in workdirs
     ]
-    latest = [max(epochs) for epochs in saved]
-    return max(latest) <= min(latest) + 1 and all(min(latest) in epochs for epochs in saved)
+    latest = [max(steps) for steps in saved]
+    following = next(config.stretches(pictures, min(latest)), range(min(latest))).stop
+    return max(latest) <= following and all(min(latest) in steps for steps in saved)
 
 
 def pays_to_vectorize(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
@@ -96,11 +107,13 @@ def _fit(
     title: str,
     augment: RandomAffine | None,
     augment_on: str,
+    interrupts: Interrupts,
 ) -> list[Row]:
     """Each epoch, in this order: train, validate, write the metrics lines, save the checkpoints.
 
-    A kill between any two loses no more than that epoch: on resume, lines of epochs that were never saved are dropped
-    and the epochs trained again, to the same bits on a CPU. Curves so far are drawn while the devices validate.
+    A kill between any two loses no more than what was trained after the last checkpoint: on resume, lines of epochs
+    that were never saved are dropped, and the steps are trained again, to the same bits on a CPU. Curves so far are
+    drawn while the devices validate.
     """
     config = configs[0]  # the others have other seeds, and nothing else
     steps = config.steps_of_an_epoch(len(splits.train))
@@ -113,79 +126,60 @@ def _fit(
     with contextlib.ExitStack() as stack:
         template, latest = jax.eval_shape(lambda: new_state(config.seed)), min(2, len(configs))
         runs = [
-            Run(config.seed, path, stack.enter_context(Checkpoints(path / "checkpoints", template, latest)))
-            for config, path in zip(configs, workdirs, strict=True)
+            Run(
+                of_run,
+                splits.train,
+                path,
+                stack.enter_context(Checkpoints(path / "checkpoints", template, latest)),
+                title,
+            )
+            for of_run, path in zip(configs, workdirs, strict=True)
         ]
-        done = min(run.checkpoints.latest_epoch for run in runs)
-        if done >= config.epochs:
+        done = min(run.checkpoints.latest_step for run in runs)
+        if done >= config.epochs * steps:
             print(f"all {config.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
-        states = [run.go_back_to(done) or new_state(run.seed) for run in runs]
+        states = [run.go_back_to(done) or new_state(run.config.seed) for run in runs]
         feed: Streaming | Resident = (
             stack.enter_context(Resident(splits, configs, done, augment))
             if augment_on == "device"
-            else Streaming(splits, config, done, augment)
+            else Streaming(splits, config, done, augment, interrupts.noted)
         )
         drawn = time.monotonic()
-        for epoch in range(done + 1, config.epochs + 1):
+        for stretch in config.stretches(len(splits.train), done):
             started = time.perf_counter()
-            states, training, waited = feed.train(states, epoch)
-            trained = [metrics.total(sums) for sums in training]
-            speeds = [metrics.speed(totals, time.perf_counter() - started, waited) for totals in trained]
-            validating = feed.evaluate(states, splits.validation)
-            if runs[0].rows and time.monotonic() > drawn + DRAW_EVERY:
+            states, sums, waited = feed.train(states, stretch)
+            for run, of_run in zip(runs, sums, strict=True):
+                run.add(of_run, time.perf_counter() - started, waited)
+            if runs[0].step % steps:
+                for run, state in zip(runs, states, strict=True):
+                    run.save(state)
+            else:
+                started = time.perf_counter()
+                validating = feed.evaluate(states, splits.validation)
+                if runs[0].rows and time.monotonic() > drawn + DRAW_EVERY:
+                    for run in runs:
+                        run.draw()
+                    drawn = time.monotonic()
+                validated = [metrics.mean(metrics.total(sums)) for sums in validating]
+                seconds = time.perf_counter() - started
                 for run in runs:
-                    run.draw(title)
-                drawn = time.monotonic()
-            validated = [metrics.mean(metrics.total(sums)) for sums in validating]
-            seconds = round(time.perf_counter() - started, 3)
-            for run in runs:
-                run.checkpoints.wait()  # so that seeds are saved at most one epoch apart
-            for run, state, totals, scores, speed in zip(runs, states, trained, validated, speeds, strict=True):
-                row: Row = {"epoch": epoch, "step": epoch * steps} | metrics.mean(totals)
-                row |= {"val_loss": scores["loss"], "val_acc": scores["acc"]}
-                row |= {"learning_rate": float(schedule(epoch * steps - 1))}  # of the epoch's last step
-                run.record(state, row | {"seconds": seconds} | speed)
-            print(describe([run.rows[-1] for run in runs], config.epochs), flush=True)
-        return summarize(runs, states, feed, splits, title)
+                    run.checkpoints.wait()  # so that seeds are saved at most one epoch apart
+                for run, state, scores in zip(runs, states, validated, strict=True):
+                    run.record(state, scores, seconds, learning_rate=float(schedule(run.step - 1)))
+                print(describe([run.rows[-1] for run in runs], config.epochs), flush=True)
+            where = f"{runs[0].step} steps are trained and saved in {', '.join(map(str, workdirs))}"
+            interrupts.act(f"{where}: the same command with --resume goes on")
+        return summarize(runs, states, feed, splits)
 
 
-@dataclasses.dataclass
-class Run:
-    """What the training of one seed leaves in its directory."""
-
-    seed: int
-    workdir: Path
-    checkpoints: Checkpoints
-    rows: list[Row] = dataclasses.field(default_factory=list)
-
-    def go_back_to(self, epoch: int) -> TrainState | None:
-        """The state after a saved epoch, None for 0; what came later is forgotten."""
-        self.rows = metrics.truncate(self.workdir, epoch)
-        self.checkpoints.forget_after(epoch)
-        return self.checkpoints.restore(epoch) if epoch else None
-
-    def record(self, state: TrainState, row: Row) -> None:
-        """An epoch more."""
-        self.rows.append(row)
-        metrics.append(self.workdir, row)
-        self.checkpoints.save(row["epoch"], state, row["val_loss"])
-
-    def draw(self, title: str) -> None:
-        """The curves so far."""
-        figures.write_curves(self.rows, self.workdir / "figures", f"{title}, seed {self.seed}")
-
-
-def summarize(
-    runs: list[Run], states: list[TrainState], feed: Streaming | Resident, splits: Splits, title: str
-) -> list[Row]:
+def summarize(runs: list[Run], states: list[TrainState], feed: Streaming | Resident, splits: Splits) -> list[Row]:
     """Draw each run's curves and write its result.json: the last epoch and the best by val_loss, with test figures.
 
     There is no best where the test pictures are also those of validation: it would be chosen by its test figures.
     """
-    tested = {"last": ([run.rows[-1]["epoch"] for run in runs], states)}
+    tested = {"last": ([len(run.rows) for run in runs], states)}
     if splits.validation is not splits.test:
-        best = [run.checkpoints.best_epoch for run in runs]
-        tested["best"] = (best, [run.checkpoints.restore(epoch) for run, epoch in zip(runs, best, strict=True)])
+        tested["best"] = ([run.best_epoch for run in runs], [run.best_state() for run in runs])
     results: list[Row] = [{"val_acc_mean_last_10": fmean(row["val_acc"] for row in run.rows[-10:])} for run in runs]
     for name, (epochs, states) in tested.items():
         tests = feed.evaluate(states, splits.test)
@@ -194,7 +188,7 @@ def summarize(
             result[name] = {"epoch": epoch, "val_loss": row["val_loss"], "val_acc": row["val_acc"]}
             result[name] |= {f"test_{key}": value for key, value in scores.items()}
     for run, result in zip(runs, results, strict=True):
-        run.draw(title)
+        run.draw()
         write_json(run.workdir / "result.json", result)
     return results
 

@@ -11,7 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxconv.errors import InputError
+from jaxconv.workdir import write_whole
+
 Row = dict[str, Any]
+StepSums = dict[str, np.ndarray]  # float32[steps]: loss, correct and count of each step
 FILE = "metrics.jsonl"
 
 
@@ -21,7 +25,19 @@ def total(sums: Iterable[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
     return {name: np.asarray(sum(np.float64(batch[name]) for batch in batches)) for name in batches[0]}
 
 
-def mean(totals: Mapping[str, np.ndarray]) -> Row:
+def of_steps(sums: Iterable[Mapping[str, jax.Array]]) -> StepSums:
+    """The sums of steps that were trained one by one, or several at once: one transfer for all of them."""
+    parts = jax.device_get(list(sums))
+    return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
+
+
+def add(totals: Mapping[str, float], sums: StepSums) -> dict[str, float]:
+    """Totals and the sums of further steps, one after the other: an epoch in pieces has the sums of a whole one."""
+    added = {name: np.cumsum([totals.get(name, 0.0), *values], dtype=float) for name, values in sums.items()}
+    return {name: float(values[-1]) for name, values in added.items()}
+
+
+def mean(totals: Mapping[str, Any]) -> Row:
     """{"loss", "acc"} per picture, from totals of loss, correct and count; and the "confusion" matrix, if there is one.
 
     Its rows are labels, its columns predictions.
@@ -30,9 +46,10 @@ def mean(totals: Mapping[str, np.ndarray]) -> Row:
     return row | ({"confusion": totals["confusion"].astype(int).tolist()} if "confusion" in totals else {})
 
 
-def speed(totals: Mapping[str, np.ndarray], seconds: float, waited: float) -> dict[str, float]:
-    """How fast an epoch went: images a second, and the share of its seconds that were waited for data."""
-    return {"images_per_second": round(float(totals["count"]) / seconds, 1), "data_wait": round(waited / seconds, 4)}
+def speed(totals: Mapping[str, float]) -> dict[str, float]:
+    """How fast training went, from totals of count, seconds and waited: images a second, and the share waited."""
+    count, seconds, waited = (totals[name] for name in ("count", "seconds", "waited"))
+    return {"images_per_second": round(count / seconds, 1), "data_wait": round(waited / seconds, 4)}
 
 
 def spread(results: Sequence[Row]) -> dict[str, Row]:
@@ -51,10 +68,17 @@ def spread(results: Sequence[Row]) -> dict[str, Row]:
 
 
 def read(workdir: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a run's metrics.jsonl, an epoch each; none if there is no file. A torn last line is passed over."""
+    """The rows of a run's metrics.jsonl, an epoch each; none if there is no file. A torn last line is passed over.
+
+    Raises:
+        InputError: another line is damaged.
+    """
     path = Path(workdir) / FILE
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    try:
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): train anew in another --workdir") from error
 
 
 def append(workdir: str | os.PathLike[str], row: Row) -> None:
@@ -70,7 +94,5 @@ def truncate(workdir: str | os.PathLike[str], epochs: int) -> list[Row]:
     rows = [row for row in read(workdir) if row["epoch"] <= epochs]
     path = Path(workdir) / FILE
     if path.exists():
-        part = path.with_suffix(".part")
-        part.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        part.replace(path)
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return rows

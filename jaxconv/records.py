@@ -41,6 +41,9 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record:
         """The record at a position in [0, len)."""
 
+    def name(self, index: int) -> str:
+        """What people know a record by."""
+
 
 def decode(data: bytes, image_size: tuple[int, int], interpolation: str = "nearest") -> UInt8[np.ndarray, "h w 3"]:
     """A picture file's bytes as RGB, resized to (height, width) without keeping the aspect ratio, as Keras does.
@@ -66,11 +69,15 @@ class ArraySource:
     """Pictures that are in memory already: images uint8[n, h, w, c], labels int32[n] as indices of `class_names`.
 
     `fingerprint` is a SHA-256 over sizes, pixels and labels.
+
+    Raises:
+        ValueError: the arrays have other shapes or dtypes, or a label is the index of no class.
     """
 
     def __init__(
         self, images: UInt8[np.ndarray, "n h w c"], labels: Int32[np.ndarray, " n"], class_names: Sequence[str]
     ) -> None:
+        _check_arrays(images, labels, len(class_names))
         self.images, self.labels, self.class_names = images, labels, list(class_names)
         everything = hashlib.sha256(repr(images.shape).encode())
         for array in (images, labels):
@@ -82,6 +89,20 @@ class ArraySource:
 
     def __getitem__(self, index: int) -> Record:
         return {"image": self.images[index], "label": int(self.labels[index])}
+
+    def name(self, index: int) -> str:
+        """Its number, from 0 on."""
+        return f"number {index}"
+
+
+def _check_arrays(images: np.ndarray, labels: np.ndarray, classes: int) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"images are {images.dtype}{list(images.shape)}, not uint8[n, h, w, c]")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+        raise ValueError(f"labels are {labels.dtype}{list(labels.shape)}, not int32[{len(images)}]")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise ValueError(f"label {wrong[0]} is the index of none of {classes} classes")
 
 
 class SplitDirectory:
@@ -108,13 +129,13 @@ class SplitDirectory:
         if interpolation not in FILTERS:
             raise ValueError(f"interpolation {interpolation!r} is none of {', '.join(FILTERS)}")
         self.image_size, self.interpolation = image_size, interpolation
-        folder = Path(root) / split
-        self.class_names, files = list_classes(folder)
+        self._folder = Path(root) / split
+        self.class_names, files = list_classes(self._folder)
         self.paths = [path for paths in files for path in paths]
         self._labels = [label for label, paths in enumerate(files) for _ in paths]
         shape = (len(self.paths), *image_size, 3)
         self._store = np.empty(shape, np.uint8) if int(np.prod(shape)) <= available_memory() // 2 else None
-        self.fingerprint = self._read_all(folder)
+        self.fingerprint = self._read_all()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -123,6 +144,10 @@ class SplitDirectory:
         index = range(len(self))[operator.index(index)]
         image = self._read(index)[0] if self._store is None else self._store[index]
         return {"image": image, "label": self._labels[index]}
+
+    def name(self, index: int) -> str:
+        """The path of its file in the split's folder."""
+        return self.paths[index].relative_to(self._folder).as_posix()
 
     @property
     def decoded_bytes(self) -> int:
@@ -140,17 +165,17 @@ class SplitDirectory:
             what = "is empty" if path.stat().st_size == 0 else f"is not a picture that can be decoded ({error})"
             raise InputError(f"{path} {what}: replace it or move it out of the folder") from error
 
-    def _read_all(self, folder: Path) -> str:
+    def _read_all(self) -> str:
         def read(index: int) -> bytes:
             image, digest = self._read(index)
             if self._store is not None:
                 self._store[index] = image
-            return self.paths[index].relative_to(folder).as_posix().encode() + digest
+            return self.name(index).encode() + digest
 
         everything = hashlib.sha256()
         with ThreadPoolExecutor(usable_cores()) as pool:  # Pillow decodes outside the interpreter lock
             parts = pool.map(read, range(len(self)))
-            bar = tqdm(parts, f"reading {folder}", len(self), unit="picture", leave=False, disable=None, delay=2)
+            bar = tqdm(parts, f"reading {self._folder}", len(self), unit="picture", leave=False, disable=None, delay=2)
             try:
                 for part in bar:
                     everything.update(part)

@@ -20,30 +20,18 @@ from jax import lax
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, UInt8
 
-from jaxconv import devices
+from jaxconv import devices, metrics
 from jaxconv.augment import AffineRanges, RandomAffine, draw_matrix
-from jaxconv.batches import training_batches
+from jaxconv.batches import Positions, training_batches
 from jaxconv.config import FitConfig
 from jaxconv.errors import InputError
 from jaxconv.machine import available_memory
+from jaxconv.metrics import StepSums
 from jaxconv.records import Source, Splits
 from jaxconv.train_step import Sums, TrainState, eval_step, train_step
 
 Pictures = dict[str, Array]  # {"image": uint8[n, h, w, c], "label": int32[n]} of a whole split, on the device
 Plan = dict[str, np.ndarray]  # a leading axis of steps; then for each picture its index, matrix or mask
-
-
-class Positions:
-    """A source whose records are their own positions: {"index": int}."""
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> dict[str, int]:
-        return {"index": index}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,20 +108,19 @@ def place(source: Source) -> Pictures:
 def training_plans(
     source: Source, config: FitConfig, done: int, augment: RandomAffine | None = None
 ) -> Iterator[list[Plan]]:
-    """The plans of each epoch after `done`; those of a smaller last batch come apart."""
+    """The plans of each stretch after `done` steps; those of a smaller last batch come apart."""
     height, width, _ = source[0]["image"].shape
-    steps = config.steps_of_an_epoch(len(source))
     stream = training_batches(
         Positions(len(source)),
         config.batch_size,
         seed=config.seed,
         augment=RandomMatrix(augment.ranges, height, width) if augment is not None else None,
         whole_passes=config.steps_per_epoch is None,
-        first_step=done * steps,
+        first_step=done,
         threads=0,  # whoever draws ahead does so in one of its own, which is faster than Grain's at records this small
     )
-    for _ in range(done, config.epochs):
-        groups = itertools.groupby(itertools.islice(stream, steps), key=lambda batch: len(batch["index"]))
+    for stretch in config.stretches(len(source), done):
+        groups = itertools.groupby(itertools.islice(stream, len(stretch)), key=lambda batch: len(batch["index"]))
         yield [jax.tree.map(lambda *rows: np.stack(rows), *group) for _, group in groups]
 
 
@@ -155,11 +142,10 @@ def _take(pictures: Pictures, plan: dict[str, Array]) -> dict[str, Array]:
 def train_steps(
     states: list[TrainState], pictures: Pictures, plans: list[dict[str, Array]]
 ) -> tuple[list[TrainState], list[Sums]]:
-    """`train_step` for each step of a plan, in one dispatch, and the sums over them; for each state with its plan."""
+    """`train_step` for each step of a plan, in one dispatch, and the sums of each; for each state with its plan."""
 
     def train(state: TrainState, plan: dict[str, Array]) -> tuple[TrainState, Sums]:
-        state, sums = lax.scan(lambda state, step: train_step(state, _take(pictures, step)), state, plan)
-        return state, jax.tree.map(lambda x: x.sum(0), sums)
+        return lax.scan(lambda state, step: train_step(state, _take(pictures, step)), state, plan)
 
     if len(states) == 1:  # which vectorizing would slow
         found = [train(states[0], plans[0])]
@@ -178,9 +164,9 @@ def eval_steps(state: TrainState, pictures: Pictures, plan: dict[str, Array]) ->
 
 
 class Resident:
-    """A source of epochs for one seed or several at once, from the epoch after `done` on.
+    """A source of training for one seed or several at once, from the step after `done` on.
 
-    The plans of an epoch are drawn while the devices work on the one before. A context manager, because a thread
+    The plans of a stretch are drawn while the devices work on the one before. A context manager, because a thread
     does that.
     """
 
@@ -192,7 +178,7 @@ class Resident:
             key: devices.split(evaluation_plan(len(source), batch_size), axis=1) for key, source in sources.items()
         }
         self._train = self._pictures[id(splits.train)]
-        self._epochs = zip(*(training_plans(splits.train, config, done, augment) for config in configs), strict=True)
+        self._stretches = zip(*(training_plans(splits.train, config, done, augment) for config in configs), strict=True)
 
     def __enter__(self) -> "Resident":
         self._thread = ThreadPoolExecutor(1)
@@ -203,20 +189,20 @@ class Resident:
         self._thread.shutdown()
 
     def _draw(self) -> None:
-        self._next = self._thread.submit(next, self._epochs, None)
+        self._next = self._thread.submit(next, self._stretches, None)
 
-    def train(self, states: list[TrainState], epoch: int) -> tuple[list[TrainState], list[list[Sums]], float]:
-        """The states after the epoch, the sums of each of its dispatches, and the seconds waited for its plans."""
+    def train(self, states: list[TrainState], stretch: range) -> tuple[list[TrainState], list[StepSums], float]:
+        """The states after the next stretch, its sums, and the seconds waited for its plans."""
         asked = time.perf_counter()
         plans = self._next.result()
-        assert plans  # there are no more epochs than the configs say
+        assert plans and sum(len(plan["index"]) for plan in plans[0]) == len(stretch)
         waited = time.perf_counter() - asked
         sums: list[list[Sums]] = []
         for group in zip(*plans, strict=True):  # one for each size of batches
             states, group_sums = train_steps(states, self._train, devices.split([*group], axis=1))
             sums.append(group_sums)
         self._draw()
-        return states, [list(of_state) for of_state in zip(*sums, strict=True)], waited
+        return states, [metrics.of_steps(of_state) for of_state in zip(*sums, strict=True)], waited
 
     def evaluate(self, states: list[TrainState], source: Source) -> list[list[Sums]]:
         """The sums over every picture exactly once, for each state."""

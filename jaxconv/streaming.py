@@ -1,38 +1,60 @@
 """Training on batches that the host makes, each on its way to the devices while they work on the one before."""
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from tqdm import tqdm
 
-from jaxconv import devices
+from jaxconv import devices, metrics
 from jaxconv.augment import RandomAffine
 from jaxconv.batches import Batch, evaluation_batches, training_batches
 from jaxconv.config import FitConfig
+from jaxconv.metrics import StepSums
 from jaxconv.records import Source, Splits
 from jaxconv.train_step import Sums, TrainState, eval_step, train_step
 
 
 class Streaming:
-    """A source of epochs for one seed, from the epoch after `done` on."""
+    """A source of training for one seed, from the step after `done` on.
 
-    def __init__(self, splits: Splits, config: FitConfig, done: int, augment: RandomAffine | None) -> None:
-        self._batch_size, self._steps = config.batch_size, config.steps_of_an_epoch(len(splits.train))
+    Once `stopped` is true a stretch ends after the step that is under way.
+    """
+
+    def __init__(
+        self,
+        splits: Splits,
+        config: FitConfig,
+        done: int,
+        augment: RandomAffine | None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._batch_size, self._stopped = config.batch_size, stopped
+        self._steps = config.steps_of_an_epoch(len(splits.train))
         self._stream = training_batches(
             splits.train,
             config.batch_size,
             seed=config.seed,
             augment=augment,
             whole_passes=config.steps_per_epoch is None,
-            first_step=done * self._steps,
+            first_step=done,
         )
 
-    def train(self, states: list[TrainState], epoch: int) -> tuple[list[TrainState], list[list[Sums]], float]:
-        """`train_epoch` of the one state."""
+    def train(self, states: list[TrainState], stretch: range) -> tuple[list[TrainState], list[StepSums], float]:
+        """The state after a stretch, the sums of its steps, and the seconds that were waited for batches."""
         (state,) = states
-        state, sums, waited = train_epoch(state, self._stream, self._steps, epoch)
-        return [state], [sums], waited
+        epoch, step = divmod(stretch.start, self._steps)
+        batches = self._until_stopped(len(stretch))
+        bar = tqdm(batches, f"epoch {epoch + 1}", self._steps, initial=step, unit="step", leave=False, disable=None)
+        state, sums, waited = train_epoch(state, iter(bar))
+        return [state], [metrics.of_steps(sums)], waited
+
+    def _until_stopped(self, count: int) -> Iterator[Batch]:
+        for batch in itertools.islice(self._stream, count):
+            yield batch
+            if self._stopped():
+                return
 
     def evaluate(self, states: list[TrainState], source: Source) -> list[list[Sums]]:
         """`evaluate` of the one state."""
@@ -40,21 +62,20 @@ class Streaming:
         return [evaluate(state, source, self._batch_size)]
 
 
-def train_epoch(
-    state: TrainState, stream: Iterator[Batch], steps: int, epoch: int
-) -> tuple[TrainState, list[Sums], float]:
-    """The state after an epoch's steps, the sums of each, and the seconds that this loop stood waiting for a batch."""
+def train_epoch(state: TrainState, batches: Iterator[Batch]) -> tuple[TrainState, list[Sums], float]:
+    """The state after a step for each batch, their sums, and the seconds that this loop stood waiting for a batch."""
     sums: list[Sums] = []
     waited = 0.0
-    for _ in tqdm(range(steps), f"epoch {epoch}", unit="step", leave=False, disable=None):
+    while True:
         asked = time.perf_counter()
-        batch = next(stream)
+        batch = next(batches, None)
         waited += time.perf_counter() - asked
+        if batch is None:
+            return state, sums, waited
         state, step_sums = train_step(state, devices.split(batch))
         sums.append(step_sums)
         # One step ahead of the device is enough to keep it busy; more would only pile up batches.
         jax.block_until_ready(sums[-2:][0])
-    return state, sums, waited
 
 
 def evaluate(state: TrainState, source: Source, batch_size: int) -> list[Sums]:

@@ -71,14 +71,27 @@ def evaluation_state(model: nn.Module, params: Any) -> TrainState:
 
 
 def scale(images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """Pictures stay uint8 until here; this is the one place that makes them float32 in [0, 1]."""
+    """Pictures stay uint8 until here; this is the one place that makes them float32 in [0, 1].
+
+    Raises:
+        ValueError: they are something else, which would be scaled twice.
+    """
+    if images.dtype != jnp.uint8:
+        raise ValueError(f"images are {images.dtype}{list(images.shape)}, not uint8[n, h, w, c]")
     return images.astype(jnp.float32) / 255
 
 
 def losses_and_predictions(
     logits: Float[Array, "n k"], labels: Int[Array, " n"]
 ) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
-    """Cross-entropy and predicted label of each picture: sigmoid for one logit, softmax for one a class."""
+    """Cross-entropy and predicted label of each picture: sigmoid for one logit, softmax for one a class.
+
+    Raises:
+        ValueError: labels are not one whole number a row of logits; (n, 1) beside (n,) would be broadcast to (n, n).
+    """
+    if logits.shape[:-1] != labels.shape or logits.ndim != 2 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        found = f"labels are {labels.dtype}{list(labels.shape)} beside logits {list(logits.shape)}"
+        raise ValueError(f"{found}, not int32[n] beside [n, k]")
     if logits.shape[-1] == 1:
         logit = logits[:, 0]
         return optax.sigmoid_binary_cross_entropy(logit, labels.astype(jnp.float32)), (logit > 0).astype(jnp.int32)

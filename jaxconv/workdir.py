@@ -1,18 +1,25 @@
 """The run directory: config.json says what made it; a directory belongs to one configuration."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from jaxconv.errors import InputError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint", "numpy", "opencv-python-headless", "pillow")
 
-# What may differ when a run is resumed: where it runs, where its pictures lie, and how much longer it is to go on.
-MAY_CHANGE = ("versions.", "device.", "data.path", "epochs")
+# What may differ when a run is resumed: where it runs, where its pictures lie, how much longer it is to go on, and how
+# often it is saved.
+MAY_CHANGE = ("versions.", "device.", "data.path", "epochs", "checkpoint_every")
+
+CONFIG, LOCK = "config.json", ".lock"
 
 
 def environment() -> dict[str, Any]:
@@ -35,45 +42,98 @@ def environment() -> dict[str, Any]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write the file whole or not at all."""
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write the file whole, on the disk when this returns, or not at all."""
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
-def claim(workdir: Path, config: dict[str, Any], *, resume: bool) -> None:
-    """Make the run directory, or check that the one to resume was made by the same config; writes config.json.
+@contextlib.contextmanager
+def claim(workdir: Path, config: dict[str, Any], *, resume: bool) -> Iterator[None]:
+    """Hold the run directory for this process alone: made, or checked to be of the same config; writes config.json.
 
     Raises:
-        InputError: the directory holds something and `resume` is off, or it holds a run with another config.
+        InputError: the directory holds something and `resume` is off, or it holds a run with another config, or
+            another process holds it.
     """
-    path = workdir / "config.json"
+    path = workdir / CONFIG
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir {workdir} is a file: name a directory")
-    if path.exists():
-        if not resume:
-            raise InputError(f"--workdir {workdir} holds a run: continue it with --resume, or name another directory")
-        _check_same(workdir, json.loads(path.read_text()), config)
-    elif workdir.exists() and any(workdir.iterdir()):
+    if workdir.exists() and not path.exists() and any(entry.name != LOCK for entry in workdir.iterdir()):
         raise InputError(f"--workdir {workdir} holds other files: name a new directory")
+    if resume and not path.exists():
+        print(f"--resume: {workdir} holds no run yet, it begins now", flush=True)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_json(path, config)
+        lock = filelock.FileLock(workdir / LOCK).acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise InputError(f"--workdir {workdir} is in use by another process: wait for it, or name another") from error
     except OSError as error:
-        raise InputError(f"--workdir {workdir} cannot be written ({error.strerror}): name another directory") from error
+        raise cannot_be_written(workdir, error) from error
+    with lock:
+        if path.exists():
+            if not resume:
+                raise InputError(
+                    f"--workdir {workdir} holds a run: continue it with --resume, or name another directory"
+                )
+            _check_same(workdir, read_config(workdir), config)
+        try:
+            write_json(path, config)
+        except OSError as error:
+            raise cannot_be_written(workdir, error) from error
+        yield
+
+
+def cannot_be_written(workdir: Path, error: OSError) -> InputError:
+    """What to say of it."""
+    reason = error.strerror or str(error)
+    return InputError(f"--workdir {workdir} cannot be written ({reason}): set it right and --resume, or name another")
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """What config.json of a run says.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return json.loads((workdir / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{workdir / CONFIG} is damaged ({error}): train anew in another --workdir") from error
 
 
 def _check_same(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    if new["epochs"] < old["epochs"]:
+    if new["epochs"] < old.get("epochs", 0):
         raise InputError(
             f"--resume: the run in {workdir} is one of {old['epochs']} epochs: --epochs can make it longer, not shorter"
         )
     was, is_now = _flatten(old), _flatten(new)
-    for key in sorted(was.keys() | is_now.keys()):
-        if not key.startswith(MAY_CHANGE) and was.get(key) != is_now.get(key):
-            raise InputError(
-                f"--resume: the run in {workdir} has {key}={was.get(key)}, but now it is {is_now.get(key)}: "
-                "resume with the old setting, or name another --workdir"
-            )
+    differences = [
+        f"{key}={_short(was.get(key))}, but now it is {_short(is_now.get(key))}"
+        for key in sorted(was.keys() | is_now.keys())
+        if not key.startswith(MAY_CHANGE) and was.get(key) != is_now.get(key)
+    ]
+    if differences:
+        raise InputError(
+            f"--resume: the run in {workdir} has {'; '.join(differences)}: resume with the old settings and pictures, "
+            "or name another --workdir"
+        )
+
+
+def _short(value: str | None) -> str:
+    """A fingerprint by its beginning."""
+    return "missing" if value is None else value if len(value) <= 40 else f"{value[:12]}..."
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

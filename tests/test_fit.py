@@ -38,7 +38,7 @@ def state_of(workdir):
     optimizer = rmsprop(learning_rates("constant", 1e-4, 1))
     template = jax.eval_shape(lambda: create_state(CatsDogsConvNet(dropout=0.5), (46, 46, 3), optimizer, 0))
     with Checkpoints(workdir / "checkpoints", template) as checkpoints:
-        state = checkpoints.restore(checkpoints.latest_epoch)
+        state = checkpoints.restore(checkpoints.latest_step)
     return jax.device_get((state.step, state.params, state.opt_state))
 
 
@@ -62,7 +62,7 @@ def test_what_a_run_leaves_behind(whole):
     assert all(0 <= row["data_wait"] <= 1 for row in rows)
     assert all(row["acc"] * 12 == round(row["acc"] * 12) and row["val_acc"] * 5 % 1 < 1e-6 for row in rows)
     best = min(rows, key=lambda row: row["val_loss"])["epoch"]
-    assert {int(path.name) for path in (workdir / "checkpoints").iterdir()} == {best, 3}
+    assert {int(path.name) for path in (workdir / "checkpoints").iterdir()} == {3 * best, 9}
     assert sorted(path.name for path in (workdir / "figures").iterdir()) == ["accuracy.png", "loss.png"]
     assert json.loads((workdir / "result.json").read_text()) == result
     assert (result["last"]["epoch"], result["best"]["epoch"]) == (3, best)
@@ -163,15 +163,24 @@ def test_only_dense_nets_on_an_accelerator_are_vectorized(model, backend, pays, 
 
 
 @pytest.mark.parametrize(
-    "saved, together",
-    [([(), ()], True), ([(1,), ()], True), ([(2,), ()], False), ([(1, 4), (1,)], False), ([(3, 4), (2, 3)], True)],
+    "saved, every, together",
+    [
+        ([(), ()], None, True),
+        ([(5,), ()], None, True),
+        ([(5,), ()], 2, False),
+        ([(10,), ()], None, False),
+        ([(5, 20), (5,)], None, False),
+        ([(15, 20), (10, 15)], None, True),
+        ([(10, 12), (10,)], 2, True),
+    ],
 )
-def test_seeds_go_on_together_only_from_an_epoch_that_all_hold(saved, together, tmp_path):
-    """Else finished seeds would be trained again."""
-    for seed, epochs in enumerate(saved):
-        for epoch in epochs:
-            (tmp_path / str(seed) / "checkpoints" / str(epoch)).mkdir(parents=True)
-    assert side_by_side([tmp_path / "0", tmp_path / "1"]) == together
+def test_seeds_go_on_together_only_from_a_step_that_all_hold(saved, every, together, tmp_path):
+    """Else finished seeds would be trained again. Of ten pictures two a step make epochs of five steps."""
+    config = FitConfig(epochs=4, steps_per_epoch=None, batch_size=2, learning_rate=1e-5, checkpoint_every=every)
+    for seed, steps in enumerate(saved):
+        for step in steps:
+            (tmp_path / str(seed) / "checkpoints" / str(step)).mkdir(parents=True)
+    assert side_by_side([tmp_path / "0", tmp_path / "1"], config, 10) == together
 
 
 @pytest.mark.parametrize("model, vectorized", [(SmallNet(), False), (SmallNet(), True), (DenseNet(), True)])
@@ -185,11 +194,11 @@ def test_seeds_are_each_alone_and_go_on_from_where_all_of_them_are(model, vector
     def run(name, killed=None):
         original = Checkpoints.save
 
-        def save(self, epoch, *arguments):
-            calls.append((epoch, self._folder.parent.name))
+        def save(self, step, *arguments):
+            calls.append((step // 2, self._folder.parent.name))
             if calls[-1] == killed:
                 raise KeyboardInterrupt
-            original(self, epoch, *arguments)
+            original(self, step, *arguments)
 
         with monkeypatch.context() as patched:
             patched.setattr(Checkpoints, "save", save)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jaxconv
 
-LEAVES = ["errors", "downloads", "compilation", "machine", "seeds", "config", "workdir", "devices"]
+LEAVES = ["errors", "downloads", "compilation", "machine", "seeds", "config", "workdir", "devices", "interrupts"]
 FLOW = [
     "drawings",
     "demo",
@@ -20,7 +20,7 @@ FLOW = [
     "train_step",
     "metrics",
 ]
-ORDER = [*FLOW, "streaming", "resident", "checkpoints", "figures", "fit"]
+ORDER = [*FLOW, "streaming", "resident", "checkpoints", "figures", "runs", "fit"]
 FOLDER = Path(jaxconv.__file__).parent
 
 

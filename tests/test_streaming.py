@@ -1,5 +1,7 @@
 """An epoch of batches from the host."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ def test_an_epoch_reads_nothing_from_the_device_and_feeds_it_bytes(splits, monke
     batches = training_batches(splits.train, 4, seed=0)
     stream = (dtypes.append(batch["image"].dtype) or batch for batch in batches)
     monkeypatch.setattr(jax, "device_get", None)
-    state, sums, waited = train_epoch(new_state(), stream, 3, 1)
+    state, sums, waited = train_epoch(new_state(), itertools.islice(stream, 3))
     assert len(sums) == 3 and len(evaluate(state, splits.validation, 4)) == 2
     assert waited > 0
     assert set(dtypes) == {np.dtype(np.uint8)}
@@ -46,9 +48,18 @@ def test_an_epoch_reads_nothing_from_the_device_and_feeds_it_bytes(splits, monke
 def test_epochs_begin_where_they_are_told(splits, steps_per_epoch, counts):
     """The second of two, and the first after one that is done, have the same batches."""
     config = FitConfig(epochs=2, steps_per_epoch=steps_per_epoch, batch_size=4, learning_rate=1e-4, seed=3)
-    whole, rest = (Streaming(splits, config, done, None) for done in (0, 1))
-    whole.train([new_state()], 1)
-    (expected, found) = (feed.train([new_state()], 2)[1] for feed in (whole, rest))
-    assert [float(sums["count"]) for sums in found[0]] == counts
-    assert jax.device_get(found) == jax.device_get(expected)
+    whole, rest = (Streaming(splits, config, done, None) for done in (0, 2))
+    whole.train([new_state()], range(2))
+    (expected, found) = (feed.train([new_state()], range(2, 4))[1][0] for feed in (whole, rest))
+    assert found["count"].tolist() == counts
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert len(whole.evaluate([new_state()], splits.test)) == 1
+
+
+@pytest.mark.parametrize("stopped_after", [1, 2])
+def test_a_stretch_ends_after_the_step_that_is_under_way(splits, stopped_after):
+    config = FitConfig(epochs=1, steps_per_epoch=4, batch_size=4, learning_rate=1e-4)
+    asked = itertools.count(1)
+    feed = Streaming(splits, config, 0, None, lambda: next(asked) >= stopped_after)
+    (state,), (sums,), _ = feed.train([new_state()], range(4))
+    assert int(state.step) == len(sums["loss"]) == stopped_after

@@ -101,7 +101,7 @@ class Jaxconv(Contestant):
 
         self.__dict__.pop("train", None)  # to read the files anew
         stream = self.batches()
-        self.state, sums, _ = train_epoch(self.state, stream, -(-len(self.train) // BATCH), 1)
+        self.state, sums, _ = train_epoch(self.state, itertools.islice(stream, -(-len(self.train) // BATCH)))
         metrics.total(sums)
         metrics.total(evaluate(self.state, SplitDirectory(self.data, "validation", SIZE), BATCH))
 

@@ -86,9 +86,9 @@ def train(folder: Path, epochs: int, limit: int | None = None) -> Row:
     decoded = source.decoded_bytes / 1e6
     row |= {"decoded": decoded, "seconds": [], "waited": [], "beyond": []}
     stream = training_batches(source, BATCH, seed=0, augment=RandomAffine())
-    for epoch in range(epochs):
+    for _ in range(epochs):
         started = time.perf_counter()
-        state, sums, waited = train_epoch(state, stream, len(source) // BATCH, epoch)
+        state, sums, waited = train_epoch(state, itertools.islice(stream, len(source) // BATCH))
         metrics.total(sums)
         row["seconds"].append(time.perf_counter() - started)
         row["waited"].append(waited / row["seconds"][-1])
@@ -110,8 +110,9 @@ def feed(folder: Path, threads: int) -> Row:
     deque(itertools.islice(new_stream(), steps), maxlen=0)
     seconds = time.perf_counter() - started
     started = time.perf_counter()
-    _, sums, waited = train_epoch(state, new_stream(), steps, 1)
-    speed = metrics.speed(metrics.total(sums), time.perf_counter() - started, waited)
+    _, sums, waited = train_epoch(state, itertools.islice(new_stream(), steps))
+    totals = metrics.add({}, metrics.of_steps(sums)) | {"seconds": time.perf_counter() - started, "waited": waited}
+    speed = metrics.speed(totals)
     return {"threads": threads, "input": steps * BATCH / seconds} | speed
 
 

@@ -1,0 +1,121 @@
+"""What the training of one seed has reached, and what it leaves in its directory."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv import figures, metrics
+from jaxconv.batches import batch_positions
+from jaxconv.checkpoints import Checkpoints
+from jaxconv.config import FitConfig
+from jaxconv.errors import InputError
+from jaxconv.metrics import Row, StepSums
+from jaxconv.records import Source
+from jaxconv.train_step import TrainState
+
+
+@dataclasses.dataclass
+class Run:
+    """A run directory that is being filled: a row for each epoch, and the totals of the steps since the last one."""
+
+    config: FitConfig
+    source: Source
+    workdir: Path
+    checkpoints: Checkpoints
+    title: str
+    step: int = 0
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    totals: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._steps = self.config.steps_of_an_epoch(len(self.source))
+
+    def go_back_to(self, step: int) -> TrainState | None:
+        """The state after a saved step, None for 0; what came later is forgotten.
+
+        Raises:
+            InputError: metrics.jsonl lacks the lines of epochs before it.
+        """
+        self.step, epochs = step, step // self._steps
+        self.rows = metrics.truncate(self.workdir, epochs)
+        if [row["epoch"] for row in self.rows] != [*range(1, epochs + 1)]:
+            raise InputError(f"{self.workdir / metrics.FILE} lacks epochs before {epochs + 1}: train anew elsewhere")
+        self.checkpoints.forget_after(step)
+        if not step:
+            return None
+        self.totals = self.checkpoints.metrics(step).get("totals", {})
+        return self.checkpoints.restore(step)
+
+    def add(self, sums: StepSums, seconds: float, waited: float) -> None:
+        """Steps that were trained, one after the other.
+
+        Raises:
+            InputError: a loss is not finite.
+        """
+        broken = ~np.isfinite(sums["loss"])
+        if broken.any():
+            first = int(broken.argmax())
+            raise self._diverged(f"the loss is {sums['loss'][first]} in", self.step + first)
+        self.step += len(broken)
+        times = {"seconds": np.array([seconds]), "waited": np.array([waited])}
+        self.totals = metrics.add(self.totals, sums | times)
+
+    def record(self, state: TrainState, scores: Row, seconds: float, learning_rate: float) -> None:
+        """The end of an epoch: its line and its checkpoint. `scores` are those of validation, which took `seconds`.
+
+        Raises:
+            InputError: the validation loss is not finite.
+        """
+        if not math.isfinite(scores["loss"]):
+            raise self._diverged(f"the validation loss is {scores['loss']} after", self.step - 1)
+        row: Row = {"epoch": self.step // self._steps, "step": self.step} | metrics.mean(self.totals)
+        row |= {"val_loss": scores["loss"], "val_acc": scores["acc"], "learning_rate": learning_rate}
+        row |= {"seconds": round(self.totals["seconds"] + seconds, 3)} | metrics.speed(self.totals)
+        self.rows.append(row)
+        self.totals = {}
+        metrics.append(self.workdir, row)
+        self.save(state, val_loss=row["val_loss"])
+
+    def save(self, state: TrainState, **more: Any) -> None:
+        """A checkpoint, which knows the totals of the steps since the last epoch.
+
+        Raises:
+            InputError: the weights are not finite.
+        """
+        if not jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), state.params)):
+            raise self._diverged("the weights are not finite after", self.step - 1)
+        self.checkpoints.save(self.step, state, {"totals": self.totals} | more)
+
+    @property
+    def best_epoch(self) -> int:
+        """That of the lowest val_loss among those that are saved."""
+        best = self.checkpoints.best_step // self._steps
+        lowest = min(self.rows, key=lambda row: row["val_loss"])
+        if lowest["val_loss"] < self.rows[best - 1]["val_loss"]:  # it was damaged and set aside
+            print(f"the weights of epoch {lowest['epoch']}, the best by val_loss, are lost: the best now is {best}")
+        return best
+
+    def best_state(self) -> TrainState:
+        """Its state."""
+        return self.checkpoints.restore(self.checkpoints.best_step)
+
+    def draw(self) -> None:
+        """The curves so far."""
+        figures.write_curves(self.rows, self.workdir / "figures", f"{self.title}, seed {self.config.seed}")
+
+    def _diverged(self, what: str, step: int) -> InputError:
+        """`step` counts from 0."""
+        whole_passes = self.config.steps_per_epoch is None
+        positions = batch_positions(
+            len(self.source), self.config.batch_size, step, seed=self.config.seed, whole_passes=whole_passes
+        )
+        names = ", ".join(self.source.name(position) for position in positions)
+        return InputError(
+            f"{what} step {step + 1} (epoch {step // self._steps + 1}): try a lower --learning-rate in another "
+            f"--workdir, or look at the pictures of that step: {names}. The checkpoints before it stay"
+        )
