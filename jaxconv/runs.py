@@ -97,7 +97,8 @@ class Run:
         best = self.checkpoints.best_step // self._steps
         lowest = min(self.rows, key=lambda row: row["val_loss"])
         if lowest["val_loss"] < self.rows[best - 1]["val_loss"]:  # it was damaged and set aside
-            print(f"the weights of epoch {lowest['epoch']}, the best by val_loss, are lost: the best now is {best}")
+            lost = f"the weights of epoch {lowest['epoch']}, the best by val_loss, are lost"
+            print(f"{lost}: the best that is saved is epoch {best}", flush=True)
         return best
 
     def best_state(self) -> TrainState:

@@ -70,7 +70,11 @@ def claim(workdir: Path, config: dict[str, Any], *, resume: bool) -> Iterator[No
     path = workdir / CONFIG
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir {workdir} is a file: name a directory")
-    if workdir.exists() and not path.exists() and any(entry.name != LOCK for entry in workdir.iterdir()):
+    if (
+        workdir.exists()
+        and not path.exists()
+        and any(entry.name not in (LOCK, "config.part") for entry in workdir.iterdir())
+    ):
         raise InputError(f"--workdir {workdir} holds other files: name a new directory")
     if resume and not path.exists():
         print(f"--resume: {workdir} holds no run yet, it begins now", flush=True)

@@ -1,3 +1,7 @@
+import random
+import shutil
+
+import faults
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,8 +9,9 @@ import optax
 import pytest
 
 from jaxconv.checkpoints import Checkpoints, restore_params
+from jaxconv.errors import InputError
 from jaxconv.models import DenseNet
-from jaxconv.train_step import TrainState
+from jaxconv.train_step import TrainState, create_state, rmsprop
 
 
 def state_of(value: float) -> TrainState:
@@ -86,3 +91,92 @@ def test_a_step_is_saved_once(tmp_path):
         checkpoints.save(2, state_of(2), {"val_loss": 0.5})
         with pytest.raises(RuntimeError, match="step 1 is older than the newest checkpoint"):
             checkpoints.save(1, state_of(1), {"val_loss": 0.5})
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory):
+    """Of a state with several arrays; the second is the newest, the first the best."""
+    folder = tmp_path_factory.mktemp("saved")
+    states = {step: create_state(DenseNet(), (4, 4, 1), rmsprop(1e-4), step) for step in (0, 5, 10)}
+    with Checkpoints(folder / "checkpoints", states[0]) as checkpoints:
+        for step in (5, 10):
+            checkpoints.save(step, states[step], {"val_loss": step / 10, "totals": {"loss": 0.1 * step}})
+    return folder, states
+
+
+def is_restored(folder, states, output) -> str:
+    """What came of the newest of two checkpoints after one of them was damaged."""
+    with Checkpoints(folder / "checkpoints", states[0]) as checkpoints:
+        step = checkpoints.latest_step
+        restored = checkpoints.restore(step)
+        assert checkpoints.metrics(step)["totals"] == {"loss": 0.1 * step}
+    for one, other in zip(leaves(states[step]), leaves(restored), strict=True):
+        np.testing.assert_array_equal(one, other)
+    said = output()
+    if step == 10:
+        assert said == ""
+        return "nothing was lost"
+    assert said.startswith(f"the checkpoint {folder / 'checkpoints' / '10'} is damaged (") and said.count("\n") == 1
+    assert [path.name for path in (folder / "damaged").iterdir()] == ["10-0"]
+    return "the one before was taken"
+
+
+@pytest.mark.parametrize("kind", faults.KINDS)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.campaign) for seed in range(1, 40))])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
+    two_checkpoints, tmp_path, capsys, record_property, kind, seed
+):
+    """Damage to what nobody reads, such as the time of saving, is none."""
+    whole, states = two_checkpoints
+    folder = shutil.copytree(whole, tmp_path / "run")
+    path = faults.damage(folder / "checkpoints/10", kind, random.Random(f"{kind} {seed}"))
+    found = is_restored(folder, states, lambda: capsys.readouterr().out)
+    record_property("found", f"{path.relative_to(folder)}: {found}")
+
+
+def test_where_no_checkpoint_is_sound_nothing_is_touched(two_checkpoints, tmp_path, capsys):
+    whole, states = two_checkpoints
+    folder = shutil.copytree(whole, tmp_path / "run")
+    for step in (5, 10):
+        metrics = folder / f"checkpoints/{step}/metrics/metrics"
+        metrics.write_text(metrics.read_text().replace("0", "1"))
+    before = faults.contents(folder)
+    with pytest.raises(InputError, match=r"no checkpoint in .* is sound: train anew in another --workdir"):
+        Checkpoints(folder / "checkpoints", states[0]).__enter__()
+    assert faults.contents(folder) == before
+    assert capsys.readouterr().out.count("its values are not those that were saved") == 2
+
+
+def test_a_second_damaged_checkpoint_of_the_same_step_is_kept_too(two_checkpoints, tmp_path):
+    whole, states = two_checkpoints
+    folder = shutil.copytree(whole, tmp_path / "run")
+    for _ in range(2):
+        (folder / "checkpoints/10/metrics/metrics").unlink()
+        with Checkpoints(folder / "checkpoints", states[0]) as checkpoints:
+            checkpoints.save(10, states[10], {"val_loss": 1.0})
+    assert {path.name for path in (folder / "damaged").iterdir()} == {"10-0", "10-1"}
+
+
+@pytest.mark.parametrize("kind", ["flip some bytes", "remove the folder"])
+def test_damaged_weights_are_not_read(tmp_path, kind):
+    with Checkpoints(tmp_path / "checkpoints", create_state(DenseNet(), (4, 4, 1), rmsprop(1e-4), 0)) as checkpoints:
+        checkpoints.save(1, create_state(DenseNet(), (4, 4, 1), rmsprop(1e-4), 1), {"val_loss": 1.0})
+    faults.damage(tmp_path / "checkpoints/1/state/d", kind, random.Random(1))
+    with pytest.raises(InputError, match=r"1 is damaged|holds no checkpoint that can be read"):
+        restore_params(DenseNet(), (4, 4, 1), tmp_path)
+    with pytest.raises(InputError, match="holds no checkpoint that can be read"):
+        restore_params(DenseNet(), (4, 4, 1), tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("text, number", [("... [os_error_code='28'] ...", 28), ("... anything else ...", None)])
+def test_what_the_disk_says_becomes_its_own_error(tmp_path, monkeypatch, text, number):
+    with Checkpoints(tmp_path / "checkpoints", state_of(0)) as checkpoints:
+        with monkeypatch.context() as patched:
+
+            def fail():
+                raise ValueError(text)
+
+            patched.setattr(checkpoints._manager, "wait_until_finished", fail)
+            with pytest.raises(OSError if number else ValueError) as error:
+                checkpoints.wait()
+        assert getattr(error.value, "errno", None) == number

@@ -1,0 +1,111 @@
+"""A run that is killed anywhere goes on with --resume as if nothing had been: the same bits, and nothing left over."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TIMES = {"seconds", "images_per_second", "data_wait"}
+FLAGS = ["--aug", "--dropout", "--epochs", "3", "--steps-per-epoch", "5", "--batch-size", "4"]
+KILLED = Path(__file__).parent / "run_killed.py"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """Twenty to train on, eight to validate and four to test: dark and bright noise."""
+    root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for split, count in {"train": 20, "validation": 8, "test": 4}.items():
+        for number in range(count):
+            image = rng.integers(0, 128, (60, 50, 3), dtype=np.uint8) + np.uint8(127 * (number % 2))
+            path = root / split / ("cats", "dogs")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return root
+
+
+def start(workdir: Path, pictures: Path, *more: str, when: str | None = None) -> subprocess.Popen:
+    command = [sys.executable, *(("-m",) if when is None else (str(KILLED), when)), "experiments.catsdogs", *FLAGS]
+    command += ["--data", str(pictures), "--workdir", str(workdir), *more]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def outcome(workdir: Path) -> dict:
+    """All that a run comes to, its times aside. The digest is of the whole state, and proved when it is read."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    return {
+        "rows": [{key: value for key, value in row.items() if key not in TIMES} for row in rows],
+        "result": json.loads((workdir / "result.json").read_text()),
+        "checkpoints": {path.name for path in (workdir / "checkpoints").iterdir()},
+        "sha256": json.loads((newest / "metrics/metrics").read_text())["sha256"],
+        "figures": {path.name for path in (workdir / "figures").iterdir()},
+        "files": {path.name for path in workdir.iterdir()},
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(pictures, tmp_path_factory) -> tuple[dict, float]:
+    """What an uninterrupted run comes to, and the seconds that it takes."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    started = time.monotonic()
+    process = start(workdir, pictures)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return outcome(workdir), time.monotonic() - started
+
+
+def goes_on(workdir: Path, pictures: Path, expected: dict) -> None:
+    process = start(workdir, pictures, "--resume")
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    assert outcome(workdir) == expected
+
+
+def campaign(*cases):
+    """The first case in every suite, the others when asked for."""
+    return [case if index == 0 else pytest.param(case, marks=pytest.mark.campaign) for index, case in enumerate(cases)]
+
+
+@pytest.mark.parametrize("case", campaign(*range(60)))
+def test_killed_at_any_moment(case, whole, pictures, tmp_path, record_property):
+    """Half of them by time, half at a file; half with checkpoints in the middle of epochs."""
+    expected, seconds = whole
+    rng = random.Random(case)
+    when = f"seconds:{rng.uniform(0.5, seconds):.2f}" if case % 2 else f"event:{rng.randrange(1, 500)}"
+    more = ("--checkpoint-every", "2") if case % 4 < 2 else ()
+    process = start(tmp_path / "run", pictures, *more, when=when)
+    process.communicate()
+    done = len(list((tmp_path / "run/checkpoints").glob("[0-9]*")))
+    record_property("moment", f"{when} {more}: exit code {process.returncode}, {done} checkpoints")
+    goes_on(tmp_path / "run", pictures, expected)
+
+
+@pytest.mark.parametrize("case", campaign(*range(20)))
+def test_a_signal_saves_the_step_and_says_how_to_go_on(case, whole, pictures, tmp_path, record_property):
+    expected, seconds = whole
+    rng = random.Random(case)
+    number = (signal.SIGTERM, signal.SIGINT)[case % 2]
+    process = start(tmp_path / "run", pictures)
+    if case < 2:  # in its second epoch
+        process.stdout.readline()
+    else:
+        time.sleep(rng.uniform(0.5, seconds))
+    process.send_signal(number)
+    _, errors = process.communicate()
+    record_property("moment", f"{number.name}: exit code {process.returncode}: {errors}")
+    if process.returncode:
+        assert process.returncode in (128 + number, -number)  # the latter before the command has begun
+        assert errors.count("\n") <= 1 or process.returncode < 0
+    if case < 2:
+        assert process.returncode == 128 + number
+        where = f"steps are trained and saved in {tmp_path / 'run'}: the same command with --resume goes on\n"
+        assert errors.startswith(f"{number.name}: ") and errors.endswith(where)
+        assert not list((tmp_path / "run").rglob("*tmp*"))
+    goes_on(tmp_path / "run", pictures, expected)
