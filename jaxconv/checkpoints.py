@@ -146,7 +146,8 @@ class Checkpoints:
 
     def _set_damaged_aside(self) -> None:
         saved = [path for path in self._folder.glob("*") if path.name.isdigit()]
-        damaged = {path: why for path in sorted(saved) if (why := self._damage(path))}
+        with _nothing_unraisable():
+            damaged = {path: why for path in sorted(saved) if (why := self._damage(path))}
         for path, why in damaged.items():
             print(f"the checkpoint {path} is damaged ({why})", flush=True)
         if damaged and len(damaged) == len(saved):
@@ -161,7 +162,7 @@ class Checkpoints:
         try:
             metrics = _metrics(path)
             proof = {name: metrics.pop(name) for name in ("sha256", "params_sha256")}
-            with _nothing_unraisable(), ocp.StandardCheckpointer() as checkpointer:
+            with ocp.StandardCheckpointer() as checkpointer:
                 state = checkpointer.restore(path / "state", self._template)
         except Exception as error:  # whatever JSON, Orbax and its storage make of damaged files
             return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
@@ -175,7 +176,7 @@ def _metrics(checkpoint: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _nothing_unraisable() -> Iterator[None]:
-    """After a failed restore a collected coroutine would complain of its closed event loop."""
+    """A failed restore leaves coroutines that complain of their closed event loop when they are collected: here."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         yield
@@ -190,19 +191,24 @@ def restore_params(model: nn.Module, image_shape: tuple[int, ...], workdir: Path
     Raises:
         InputError: they are damaged.
     """
+    folder = (workdir / "checkpoints").absolute()
+    with _nothing_unraisable():
+        try:
+            with ocp.CheckpointManager(folder, item_names=("state",)) as manager:
+                step = manager.latest_step()
+                params = manager.restore(step, args=_params_alone(model, image_shape)).state["params"]
+            sound = digest(params) == _metrics(folder / str(step))["params_sha256"]
+            damage = "" if sound else f"{step}: its values are not those that were saved"
+        except Exception as error:  # as in `_damage`
+            damage = type(error).__name__
+    if damage:
+        raise InputError(f"{folder} holds no weights to be relied on ({damage}): --resume takes the checkpoint before")
+    return params
+
+
+def _params_alone(model: nn.Module, image_shape: tuple[int, ...]) -> ocp.args.Composite:
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     shapes = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
     item = {"params": jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes["params"])}
     arguments = ocp.checkpoint_utils.construct_restore_args(item)
-    folder = (workdir / "checkpoints").absolute()
-    wanted = ocp.args.PyTreeRestore(item, restore_args=arguments, partial_restore=True)
-    try:
-        with _nothing_unraisable(), ocp.CheckpointManager(folder, item_names=("state",)) as manager:
-            step = manager.latest_step()
-            params = manager.restore(step, args=ocp.args.Composite(state=wanted)).state["params"]
-        sound = digest(params) == _metrics(folder / str(step))["params_sha256"]
-    except Exception as error:  # as in `_damage`
-        raise InputError(f"{folder} holds no checkpoint that can be read ({type(error).__name__})") from error
-    if not sound:
-        raise InputError(f"{folder / str(step)} is damaged: --resume sets it aside and goes on from the one before")
-    return params
+    return ocp.args.Composite(state=ocp.args.PyTreeRestore(item, restore_args=arguments, partial_restore=True))

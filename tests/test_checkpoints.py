@@ -162,9 +162,9 @@ def test_damaged_weights_are_not_read(tmp_path, kind):
     with Checkpoints(tmp_path / "checkpoints", create_state(DenseNet(), (4, 4, 1), rmsprop(1e-4), 0)) as checkpoints:
         checkpoints.save(1, create_state(DenseNet(), (4, 4, 1), rmsprop(1e-4), 1), {"val_loss": 1.0})
     faults.damage(tmp_path / "checkpoints/1/state/d", kind, random.Random(1))
-    with pytest.raises(InputError, match=r"1 is damaged|holds no checkpoint that can be read"):
+    with pytest.raises(InputError, match=r"holds no weights to be relied on \(\w+"):
         restore_params(DenseNet(), (4, 4, 1), tmp_path)
-    with pytest.raises(InputError, match="holds no checkpoint that can be read"):
+    with pytest.raises(InputError, match="holds no weights to be relied on"):
         restore_params(DenseNet(), (4, 4, 1), tmp_path / "elsewhere")
 
 
