@@ -138,6 +138,8 @@ def _fit(
         done = min(run.checkpoints.latest_step for run in runs)
         if done >= config.epochs * steps:
             print(f"all {config.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
+        elif done:
+            print(f"going on after step {done} (epoch {done / steps:.2f})", flush=True)
         states = [run.go_back_to(done) or new_state(run.config.seed) for run in runs]
         feed: Streaming | Resident = (
             stack.enter_context(Resident(splits, configs, done, augment))

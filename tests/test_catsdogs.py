@@ -75,7 +75,7 @@ def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "all 2 epochs are trained already: --epochs makes a run longer"
     catsdogs.main([*command, "--resume", "--epochs", "3"])
-    assert capsys.readouterr().out.startswith("epoch 3/3  loss ")
+    assert capsys.readouterr().out.startswith("going on after step 4 (epoch 2.00)\nepoch 3/3  loss ")
 
 
 def test_demo_pictures_say_that_they_are_drawn(tmp_path, capsys, monkeypatch):

@@ -113,6 +113,9 @@ def is_restored(folder, states, output) -> str:
     for one, other in zip(leaves(states[step]), leaves(restored), strict=True):
         np.testing.assert_array_equal(one, other)
     said = output()
+    if not (folder / "damaged").exists() and step == 5:
+        assert said == "" and {path.name for path in (folder / "checkpoints").iterdir()} == {"5"}
+        return "it was gone, and the one before was taken"
     if step == 10:
         assert said == ""
         return "nothing was lost"

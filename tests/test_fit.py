@@ -2,20 +2,27 @@
 
 import dataclasses
 import json
+import os
+import signal
 
+import faults
 import jax
 import numpy as np
 import pytest
 from nets import SmallNet
 
-from jaxconv import figures, metrics, resident
+from jaxconv import batches, figures, metrics, resident
 from jaxconv.augment import RandomAffine
-from jaxconv.checkpoints import Checkpoints
+from jaxconv.checkpoints import Checkpoints, restore_params
 from jaxconv.config import FitConfig
+from jaxconv.errors import InputError, Stopped
 from jaxconv.fit import describe, fit, fit_seeds, pays_to_vectorize, side_by_side
 from jaxconv.models import CatsDogsConvNet, DenseNet
 from jaxconv.records import read_splits
-from jaxconv.train_step import create_state, eval_step, learning_rates, rmsprop, train_step
+from jaxconv.resident import Resident
+from jaxconv.runs import Run
+from jaxconv.streaming import Streaming, evaluate
+from jaxconv.train_step import create_state, eval_step, evaluation_state, learning_rates, rmsprop, train_step
 
 TIMES = {"seconds", "images_per_second", "data_wait"}
 
@@ -103,6 +110,84 @@ def test_a_killed_run_of_whole_passes_and_a_schedule_goes_on_to_the_bit(moment, 
     assert run(splits, tmp_path / "killed", 3, **options) == result
     assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "killed"), state_of(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("augment_on", ["host", "device"])
+def test_a_run_killed_after_a_checkpoint_in_the_middle_of_an_epoch_goes_on_to_the_bit(
+    augment_on, splits, tmp_path, monkeypatch
+):
+    """Its epochs are cut in two; those of the whole run are not."""
+    config = FitConfig(epochs=2, steps_per_epoch=3, batch_size=4, learning_rate=1e-4)
+    options = {"title": "a test", "augment": RandomAffine(), "augment_on": augment_on}
+    model, add = CatsDogsConvNet(dropout=0.5), Run.add
+
+    def killed_at_the_end(self, *arguments):
+        if self.step == 5:
+            raise KeyboardInterrupt
+        add(self, *arguments)
+
+    result = fit(model, splits, config, tmp_path / "whole", **options)
+    config = dataclasses.replace(config, checkpoint_every=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "add", killed_at_the_end)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, splits, config, tmp_path / "killed", **options)
+    assert "5" in [path.name for path in (tmp_path / "killed/checkpoints").iterdir()]
+    assert fit(model, splits, config, tmp_path / "killed", **options) == result
+    assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
+    jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "killed"), state_of(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("augment_on, step", [("host", 1), ("device", 3)])
+def test_a_signal_ends_a_run_after_its_step_or_its_dispatch(augment_on, step, splits, whole, tmp_path, monkeypatch):
+    """It comes while the first step is compiled."""
+    config = FitConfig(epochs=3, steps_per_epoch=3, batch_size=4, learning_rate=1e-4)
+    options = {"title": "a test", "augment": RandomAffine(), "augment_on": augment_on}
+    feed, before = {"host": Streaming, "device": Resident}[augment_on], signal.getsignal(signal.SIGTERM)
+    train = feed.train
+
+    def with_a_signal(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return train(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(feed, "train", with_a_signal)
+        with pytest.raises(Stopped, match=rf"SIGTERM: {step} steps are trained and saved in .*: the same command"):
+            fit(CatsDogsConvNet(dropout=0.5), splits, config, tmp_path, **options)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(step)]
+    result = fit(CatsDogsConvNet(dropout=0.5), splits, config, tmp_path, **options)
+    if augment_on == "host":
+        assert (result, rows_of(tmp_path)) == (whole[1], rows_of(whole[0]))
+
+
+def test_a_run_that_diverges_names_step_and_pictures_and_keeps_its_checkpoint(splits, tmp_path):
+    config = FitConfig(epochs=1, steps_per_epoch=3, batch_size=4, learning_rate=1e-4)
+    fit(SmallNet(), splits, config, tmp_path, title="a test")
+    before = faults.contents(tmp_path / "checkpoints"), metrics.read(tmp_path)
+    config = dataclasses.replace(config, epochs=2, learning_rate=1e30)
+    with pytest.raises(InputError, match=r"the loss is (inf|nan) in step 5 \(epoch 2\): .*(cat|dog)s/\w+\.\d\.png, "):
+        fit(SmallNet(), splits, config, tmp_path, title="a test")
+    assert (faults.contents(tmp_path / "checkpoints"), metrics.read(tmp_path)) == before
+
+
+def test_weights_of_a_run_score_what_its_lines_say(whole, splits):
+    """To the bit: pictures, labels and predictions stay in step through saving and restoring."""
+    workdir, result, _ = whole
+    model = CatsDogsConvNet(dropout=0.5)
+    state = evaluation_state(model, restore_params(model, (46, 46, 3), workdir))
+    validated, tested = (metrics.mean(metrics.total(evaluate(state, source, 4))) for source in splits[1:])
+    last = metrics.read(workdir)[-1]
+    assert (validated["loss"], validated["acc"]) == (last["val_loss"], last["val_acc"])
+    assert (tested["loss"], tested["acc"]) == (result["last"]["test_loss"], result["last"]["test_acc"])
+    assert tested["confusion"] == result["last"]["test_confusion"]
+
+
+@pytest.mark.parametrize("threads", [1, 7])
+def test_the_number_of_the_loader_s_threads_changes_nothing(threads, whole, splits, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "usable_cores", lambda: threads)
+    assert run(splits, tmp_path, 3) == whole[1]
+    assert rows_of(tmp_path) == rows_of(whole[0])
 
 
 def test_curves_are_drawn_while_the_next_epoch_runs_and_at_the_end(splits, tmp_path, monkeypatch):
