@@ -299,11 +299,13 @@ def claiming(side: int) -> bytes:
     return JPEG[:height] + struct.pack(">HH", side, side) + JPEG[height + 4 :]
 
 
-@pytest.mark.parametrize(("side", "name"), [(10_000, "DecompressionBombWarning"), (20_000, "DecompressionBombError")])
-def test_photo_of_too_many_pixels(side: int, name: str, tmp_path: Path, dest: Path) -> None:
+@pytest.mark.parametrize("side", [10_000, 20_000])
+def test_photo_of_too_many_pixels(side: int, tmp_path: Path, dest: Path) -> None:
     path = pack(tmp_path / "train.zip", photos(KAGGLE) | {"train/dog.1501.jpg": claiming(side)})
     check_refused(
-        path, dest, f"train.zip/train/dog.1501.jpg ({len(JPEG)} bytes) is no picture that can be decoded ({name})"
+        path,
+        dest,
+        f"train.zip/train/dog.1501.jpg ({len(JPEG)} bytes) is no picture that can be decoded (DecompressionBombError)",
     )
 
 
