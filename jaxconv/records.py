@@ -25,6 +25,7 @@ SPLITS = ("train", "validation", "test")
 # Photos alone (MPO counts as JPEG): Pillow knows many more kinds, and for EPS it starts another program, Ghostscript.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 89_478_485  # from where on Pillow warns; it refuses twice as many
+MAX_PIXELS_A_BYTE = 10_000  # photos have under 100, plain drawings under 1,000; damaged headers have any
 MAX_SIDE = 65_535  # the longest that JPEG can have; to resize a much longer one takes gigabytes
 
 
@@ -62,14 +63,16 @@ def decode(data: bytes, image_size: tuple[int, int], interpolation: str = "neare
 def decode_rgb(data: bytes) -> Image.Image:
     """A picture file's bytes as RGB in its own size; of several pictures the first.
 
-    Raises `DecompressionBombError`, before anything is decoded, on a size that no photo has, and whatever else Pillow
-    raises on a picture that it cannot decode.
+    Raises `DecompressionBombError`, before anything is decoded, on a size that no photo has, or that no photo has in
+    so few bytes, and whatever else Pillow raises on a picture that it cannot decode.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
-            if max(picture.size) > MAX_SIDE or width * height > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"it claims {width:,} x {height:,} pixels")
+            if max(picture.size) > MAX_SIDE or width * height > min(MAX_PIXELS, MAX_PIXELS_A_BYTE * len(data)):
+                raise Image.DecompressionBombError(f"it claims {width:,} x {height:,} pixels in {len(data):,} bytes")
+            picture.verify()  # of a PNG the checksums, without which zeros are decoded to a plain colour
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             return _to_rgb(picture)
     except UnidentifiedImageError as error:  # its message is an address in memory
         raise UnidentifiedImageError(f"no header of {', '.join(FORMATS)}") from error

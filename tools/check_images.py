@@ -151,10 +151,10 @@ def alike(pictures: list[Seen]) -> list[Finding]:
     kept = np.ones(len(pictures), bool)
     findings = []
     for i, seen in enumerate(pictures):
-        distance = np.bitwise_count(look[:i] ^ look[i])
-        distance[plain[:i] | plain[i]] = 64
-        distance[digest[:i] != digest[i]] += 1  # nothing is closer than the same bytes
-        distance[~kept[:i] | (folder[:i] == folder[i])] = 65
+        differs = digest[:i] != digest[i]
+        distance = (np.bitwise_count(look[:i] ^ look[i]) + 1) * differs  # nothing is closer than the same bytes
+        incomparable = differs & (plain[:i] | plain[i])
+        distance[incomparable | ~kept[:i] | (folder[:i] == folder[i])] = 65
         if i and distance[nearest := distance.argmin()] <= NEAR + 1:
             kept[i], of = False, pictures[nearest].path
             if digest[nearest] == digest[i]:
