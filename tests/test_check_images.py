@@ -381,3 +381,24 @@ def test_help_answers_at_once():
         [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True
     )
     assert done.stdout == "set()\n"
+
+
+INTERRUPTED = """
+import itertools, os, signal, sys, threading
+from tools import check_images
+
+def check_file(*_):
+    if next(calls) == 0:
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait()
+
+calls, check_images.check_file = itertools.count(), check_file
+signal.signal(signal.SIGINT, signal.default_int_handler)
+check_images.main(sys.argv[1:])
+"""
+
+
+def test_an_interrupt_ends_it_at_once(root):
+    command = [sys.executable, "-c", INTERRUPTED, str(root)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

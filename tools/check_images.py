@@ -30,6 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.command import bare_parser
+from jaxconv.downloads import interruptible
 from jaxconv.errors import InputError, one_line_errors
 from jaxconv.workdir import write_json
 
@@ -66,17 +67,16 @@ def check(root: Path, min_side: int = 32) -> tuple[int, list[Finding]]:
     Raises:
         InputError: `root` holds no files, or cannot be listed.
     """
-    from PIL import Image
     from tqdm import tqdm
 
     from jaxconv.machine import usable_cores
     from jaxconv.records import quiet_pillow
 
-    Image.init()  # here, as threads would do it all at once
     names = sorted(_names(root))
     if not names:
         raise InputError(f"{root} holds no files: name a folder of pictures")
-    with quiet_pillow(), ThreadPoolExecutor(usable_cores()) as pool:
+    # An interrupt ends the process before the pool can wait for all the files that are left.
+    with quiet_pillow(), ThreadPoolExecutor(usable_cores()) as pool, interruptible():
         parts = pool.map(lambda name: check_file(root, name, min_side), names)
         checked = list(tqdm(parts, f"checking {root}", len(names), unit="file", leave=False, disable=None, delay=2))
     findings = [result for result in checked if isinstance(result, Finding)]
@@ -107,6 +107,7 @@ def check_file(root: Path, name: str, min_side: int = 32) -> Finding | Seen:
 
     from jaxconv.records import FORMATS, decode_rgb, reason
 
+    Image.init()  # or Image.OPEN lacks the formats that are less common
     try:
         data = (root / name).read_bytes()
         if not data:
@@ -180,6 +181,8 @@ def quarantine(root: Path, findings: list[Finding], folder: Path) -> None:
         InputError: a name is taken there or the file of a pair is but a link to the other, and nothing is moved; or
             `folder` cannot be written, and what was moved until then is in it.
     """
+    from jaxconv.records import reason
+
     for path, _, _, of in findings:
         if os.path.lexists(folder / path):
             raise InputError(f"--quarantine {folder / path} exists: name another folder")
@@ -190,9 +193,7 @@ def quarantine(root: Path, findings: list[Finding], folder: Path) -> None:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(root / path, folder / path)
     except OSError as error:
-        raise InputError(
-            f"{root / path} cannot be moved to {folder} ({error.strerror}): name another folder"
-        ) from error
+        raise InputError(f"{root / path} cannot be moved to {folder} ({reason(error)}): name another folder") from error
 
 
 def _check_outside(flag: str, path: Path, root: Path) -> None:
