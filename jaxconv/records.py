@@ -1,17 +1,19 @@
 """Labelled pictures on disk as random-access records: {"image": uint8[h, w, c], "label": int}."""
 
+import contextlib
 import hashlib
 import io
 import operator
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from jaxconv.errors import InputError
@@ -19,6 +21,12 @@ from jaxconv.machine import available_memory, usable_cores
 
 FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}
 SPLITS = ("train", "validation", "test")
+
+# Photos alone (MPO counts as JPEG): Pillow knows many more kinds, and for EPS it starts another program, Ghostscript.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MAX_PIXELS = 89_478_485  # from where on Pillow warns; it refuses twice as many
+MAX_PIXELS_A_BYTE = 10_000  # photos have under 100, plain drawings under 1,000; damaged headers have any
+MAX_SIDE = 65_535  # the longest that JPEG can have; to resize a much longer one takes gigabytes
 
 
 class Record(TypedDict):
@@ -49,16 +57,49 @@ def decode(data: bytes, image_size: tuple[int, int], interpolation: str = "neare
     """A picture file's bytes as RGB, resized to (height, width) without keeping the aspect ratio, as Keras does.
 
     Grey, palette and CMYK pictures are converted; alpha is dropped and the EXIF orientation ignored, as in Keras.
-    `nearest` is Keras's default filter. Raises whatever Pillow raises on a picture that it cannot decode.
+    `nearest` is Keras's default filter. Raises what `decode_rgb` raises.
     """
-    with Image.open(io.BytesIO(data)) as picture:
-        rgb = _to_rgb(picture)
     height, width = image_size
-    return np.asarray(rgb.resize((width, height), FILTERS[interpolation]))
+    return np.asarray(decode_rgb(data).resize((width, height), FILTERS[interpolation]))
+
+
+def decode_rgb(data: bytes) -> Image.Image:
+    """A picture file's bytes as RGB in its own size; of several pictures the first.
+
+    Raises `DecompressionBombError`, before anything is decoded, on a size that no photo has, or that no photo has in
+    so few bytes, and whatever else Pillow raises on a picture that it cannot decode.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            width, height = picture.size
+            if max(picture.size) > MAX_SIDE or width * height > min(MAX_PIXELS, MAX_PIXELS_A_BYTE * len(data)):
+                raise Image.DecompressionBombError(f"it claims {width:,} x {height:,} pixels in {len(data):,} bytes")
+            picture.verify()  # of a PNG the checksums, without which zeros are decoded to a plain colour
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            return _to_rgb(picture)
+    except UnidentifiedImageError as error:  # its message is an address in memory
+        raise UnidentifiedImageError(f"no header of {', '.join(FORMATS)}") from error
+
+
+def reason(error: Exception) -> str:
+    """Why a picture cannot be read or decoded, in one line."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep Pillow's warnings, mostly of broken EXIF data, which nothing here reads, from users and from `-W error`.
+
+    The filters of warnings belong to the whole process: enter this once around all threads, not in each.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):  # Pillow would clip all but the darkest to white
+    # Pillow would clip all but the darkest of 16 bits to white.
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if "transparency" in picture.info:  # Pillow warns when a palette with transparency goes straight to RGB
         return picture.convert("RGBA").convert("RGB")
@@ -156,13 +197,13 @@ class SplitDirectory:
 
     def _read(self, index: int) -> tuple[UInt8[np.ndarray, "h w 3"], bytes]:
         """A record's picture, and the digest of its file."""
-        path = self.paths[index]
+        path, data = self.paths[index], None
         try:
             data = path.read_bytes()
             return decode(data, self.image_size, self.interpolation), hashlib.sha256(data).digest()
         # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more on damaged files.
         except Exception as error:
-            what = "is empty" if path.stat().st_size == 0 else f"is not a picture that can be decoded ({error})"
+            what = "is empty" if data == b"" else f"is not a picture that can be decoded ({reason(error)})"
             raise InputError(f"{path} {what}: replace it or move it out of the folder") from error
 
     def _read_all(self) -> str:
@@ -173,7 +214,8 @@ class SplitDirectory:
             return self.name(index).encode() + digest
 
         everything = hashlib.sha256()
-        with ThreadPoolExecutor(usable_cores()) as pool:  # Pillow decodes outside the interpreter lock
+        # Pillow decodes outside the interpreter lock.
+        with quiet_pillow(), ThreadPoolExecutor(usable_cores()) as pool:
             parts = pool.map(read, range(len(self)))
             bar = tqdm(parts, f"reading {self._folder}", len(self), unit="picture", leave=False, disable=None, delay=2)
             try:

@@ -1,6 +1,9 @@
 import io
 import os
 import shutil
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ from PIL import Image
 
 from jaxconv import records
 from jaxconv.errors import InputError
-from jaxconv.records import ArraySource, SplitDirectory, decode, read_splits
+from jaxconv.records import ArraySource, SplitDirectory, decode, quiet_pillow, read_splits
 
 
 def png(image: Image.Image, **options) -> bytes:
@@ -58,18 +61,20 @@ def test_half_of_the_free_memory_may_be_used(photos, monkeypatch):
         assert SplitDirectory(photos, "train", (10, 10)).decoded_bytes == decoded
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "RGBA", "LA", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "RGBA", "LA", "I;16", "I"])
 def test_every_mode_becomes_rgb(mode):
     if mode == "I;16":
         picture = Image.fromarray(np.full((20, 10), 40_000, np.uint16))
         file = io.BytesIO(png(picture))
+    elif mode == "I":
+        file = io.BytesIO(b"P5 10 20 65535\n" + struct.pack(">H", 40_000) * 200)
     else:
         picture = Image.new("RGB", (10, 20), (204, 204, 204)).convert(mode)
         file = io.BytesIO()
         picture.save(file, "TIFF" if mode == "CMYK" else "PNG")
     image = decode(file.getvalue(), (20, 10))
     assert image.shape == (20, 10, 3)
-    expected = {"1": None, "I;16": 40_000 // 256}.get(mode, 204)
+    expected = {"1": None, "I;16": 40_000 // 256, "I": 40_000 // 256}.get(mode, 204)
     if expected is not None:
         assert np.abs(image.astype(int) - expected).max() <= 1
 
@@ -105,6 +110,89 @@ def copy(photos, tmp_path) -> Path:
 )
 def test_a_file_that_is_no_picture_is_named(copy, content, message):
     (copy / "train/cats/broken.jpg").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        SplitDirectory(copy, "train")
+
+
+def claiming(width: int, height: int, extra: int = 0) -> bytes:
+    """A small PNG whose header, with a right checksum, says that it has another size; some bytes longer."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = png(Image.new("RGB", (1, 1)))
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:] + bytes(extra)
+
+
+@pytest.mark.parametrize(
+    "width, height, extra",
+    [
+        (20_000, 20_000, 10**5),  # Pillow refuses it
+        (10_000, 10_000, 10**5),  # Pillow only warns
+        (70_000, 1, 10**5),
+        (9_000, 9_000, 0),  # too much for 69 bytes
+    ],
+)
+def test_sizes_that_no_photo_has_are_refused_by_the_header(copy, width, height, extra, monkeypatch):
+    data = claiming(width, height, extra)
+    (copy / "train/cats/a.png").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.png is not a picture that can be decoded \((it claims|Image size)"):
+        SplitDirectory(copy, "train")
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(Image.DecompressionBombError), quiet_pillow():
+        decode(data, (10, 10))
+
+
+def test_the_largest_sides_are_read():
+    image = decode(png(Image.effect_noise((65_535, 16), 50)), (4, 4))
+    assert image.shape == (4, 4, 3) and np.ptp(image) > 0
+
+
+@pytest.mark.parametrize("kind, opens", [("BMP", 1), ("EPS", 0), ("ICO", 0), ("TGA", 0), ("PCX", 0), ("MPO", 1)])
+def test_only_formats_of_photos_are_opened(kind, opens):
+    file = io.BytesIO()
+    Image.effect_noise((20, 10), 50).convert("RGB").save(file, kind)
+    if opens:
+        assert decode(file.getvalue(), (10, 20)).shape == (10, 20, 3)
+    else:
+        with pytest.raises(OSError, match=r"^no header of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP$"):
+            decode(file.getvalue(), (10, 20))
+
+
+def test_a_png_with_zeros_in_its_data_is_refused():
+    data = png(Image.effect_noise((50, 50), 50).convert("RGB"))
+    assert decode(data, (50, 50)).shape == (50, 50, 3)
+    with pytest.raises(SyntaxError, match="broken PNG file"):  # without a look at its checksum it is half black
+        decode(data[:3000] + bytes(len(data) - 3000 - 12) + data[-12:], (50, 50))
+
+
+def with_broken_exif() -> bytes:
+    """A JPEG whose EXIF data are cut short, of which Pillow warns."""
+    file = io.BytesIO()
+    Image.effect_noise((20, 10), 50).save(file, "JPEG")
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x1a\0\x05"
+    return b"\xff\xd8\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + file.getvalue()[2:]
+
+
+def test_broken_exif_is_no_matter(copy, capfd):
+    with pytest.warns(UserWarning, match="EXIF"):
+        decode(with_broken_exif(), (10, 20))
+    (copy / "train/cats/a.jpg").write_bytes(with_broken_exif())
+    for action in ("error", "always"):
+        with warnings.catch_warnings():
+            warnings.simplefilter(action)
+            assert SplitDirectory(copy, "train", (10, 20))[0]["image"].shape == (10, 20, 3)
+    assert capfd.readouterr().err == ""
+
+
+def test_other_warnings_stay():
+    with quiet_pillow(), pytest.warns(UserWarning, match="mine"):
+        warnings.warn("mine", stacklevel=1)
+
+
+def test_a_file_that_cannot_be_read_is_named(copy, monkeypatch):
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    message = r"cat\.0\.png is not a picture that can be decoded \(Permission denied\): replace it"
     with pytest.raises(InputError, match=message):
         SplitDirectory(copy, "train")
 

@@ -80,7 +80,8 @@ def open_inner(files: Files, name: str, limit: int) -> Iterator[Archive]:
 def read(files: Files, name: str, limit: int) -> bytes:
     """What a file of at most `limit` bytes holds."""
     with readable(files.where / name), _open(files, name, limit) as file:
-        return file.read()
+        # Without a number zipfile unpacks all that there is, whatever the member claims, before it looks at the claim.
+        return file.read((files.size(name) or 0) + 1)
 
 
 def _open(files: Files, name: str, limit: int) -> IO[bytes]:

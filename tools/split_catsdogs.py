@@ -8,18 +8,16 @@ Photos are chosen by the number in their file's name, so that everyone gets the 
 
 import argparse
 import contextlib
-import io
 import os
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from jaxconv.downloads import fetch, interruptible
 from jaxconv.errors import InputError, one_line_errors
+from jaxconv.records import decode_rgb, quiet_pillow
 from tools.archives import Files, open_files, open_inner, read, readable
 
 SPLITS = {"train": range(1000), "validation": range(1000, 1500), "test": range(1500, 2000)}
@@ -138,20 +136,19 @@ def _choose(files: Files) -> dict[str, str]:
 
 
 def _copy(files: Files, members: dict[str, str], folder: Path) -> None:
-    for target, name in tqdm(members.items(), "copying", unit="photo", leave=False, disable=None):
-        data = _photo(files, name)
-        (folder / target).parent.mkdir(parents=True, exist_ok=True)
-        (folder / target).write_bytes(data)
+    with quiet_pillow():
+        for target, name in tqdm(members.items(), "copying", unit="photo", leave=False, disable=None):
+            data = _photo(files, name)
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
+            (folder / target).write_bytes(data)
 
 
 def _photo(files: Files, name: str) -> bytes:
     """The bytes of a file that decodes as a picture."""
     data = read(files, name, MAX_PHOTO)
     what = f"({len(data)} bytes) is no picture that can be decoded"
-    with readable(files.where / name, what), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of broken EXIF data, which nothing here reads
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        Image.open(io.BytesIO(data)).load()
+    with readable(files.where / name, what):
+        decode_rgb(data)
     return data
 
 
