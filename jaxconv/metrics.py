@@ -1,7 +1,6 @@
 """From sums on the device to metrics.jsonl: one line an epoch, readable by `pandas.read_json(path, lines=True)`."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -55,16 +54,13 @@ def speed(totals: Mapping[str, float]) -> dict[str, float]:
 def spread(results: Sequence[Row]) -> dict[str, Row]:
     """{"mean", "std", "min", "max"}: of each number of results that are alike, over them; each in a result's own shape.
 
-    The standard deviation is that of a sample (n - 1); where a value is not finite, it is NaN.
+    The standard deviation is that of a sample (n - 1).
     """
 
     def over(statistic: Callable[[Sequence[float]], float]) -> Row:
         return jax.tree.map(lambda *values: float(statistic([float(value) for value in values])), *results)
 
-    def deviation(values: Sequence[float]) -> float:
-        return stdev(values) if all(map(math.isfinite, values)) else math.nan
-
-    return {"mean": over(fmean), "std": over(deviation), "min": over(min), "max": over(max)}
+    return {"mean": over(fmean), "std": over(stdev), "min": over(min), "max": over(max)}
 
 
 def read(workdir: str | os.PathLike[str]) -> list[Row]:

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import sys
 import tempfile
 import zlib
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import filelock
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -22,6 +24,7 @@ from jaxconv.records import ArraySource, Splits
 
 URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 VERSION = "3.0.1"  # of the data set in tensorflow-datasets
+UNFINISHED = ".unfinished-"
 
 
 class File(NamedTuple):
@@ -99,16 +102,20 @@ def _prepare(prepared: Path, files: Path | None) -> None:
     print(f"preparing MNIST in {prepared}", flush=True)
     try:
         prepared.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=prepared.parent) as temp:
-            folder = Path(temp)
-            _build(contents or _unpack(_download(folder)), folder)
-            (folder / "mnist" / VERSION).replace(prepared)
+        with filelock.FileLock(prepared.parent / ".lock"):
+            if os.path.exists(prepared):  # another process was faster
+                return
+            for left_by_a_kill in prepared.parent.glob(f"{UNFINISHED}*"):
+                shutil.rmtree(left_by_a_kill)
+            with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=prepared.parent) as temp:
+                folder = Path(temp)
+                _build(contents or _unpack(_download(folder)), folder)
+                (folder / "mnist" / VERSION).replace(prepared)
     except InputError:
         raise
     except (OSError, RuntimeError) as error:  # a full disk is the latter to tensorflow-datasets
-        if not os.path.exists(prepared):  # else another process was faster
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise InputError(f"{prepared} cannot be written ({reason}): make room there, or run elsewhere") from error
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"{prepared} cannot be written ({reason}): make room there, or run elsewhere") from error
 
 
 def _download(folder: Path) -> Path:

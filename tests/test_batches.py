@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxconv.augment import RandomAffine
-from jaxconv.batches import evaluation_batches, training_batches
+from jaxconv.batches import batch_positions, evaluation_batches, training_batches
 
 
 class Numbers:
@@ -120,3 +120,10 @@ def test_evaluation_sees_every_record_exactly_once_in_order(n, batch):
     seen = np.concatenate([b["label"][b["mask"]] for b in batches])
     np.testing.assert_array_equal(seen, np.arange(n))
     assert all(b["mask"].all() for b in batches[:-1])
+
+
+@pytest.mark.parametrize("whole_passes", [False, True])
+def test_the_records_of_any_batch_are_known(whole_passes):
+    batches = take(9, Numbers(20), 6, seed=5, augment=RandomAffine(), whole_passes=whole_passes)
+    for step, batch in enumerate(batches):
+        assert batch_positions(20, 6, step, seed=5, whole_passes=whole_passes) == batch["label"].tolist()

@@ -1,6 +1,8 @@
+import signal
+
 import pytest
 
-from jaxconv.errors import InputError, one_line_errors
+from jaxconv.errors import InputError, Stopped, one_line_errors
 
 
 def test_an_input_error_is_one_line_and_exit_code_2(capsys):
@@ -21,3 +23,22 @@ def test_other_errors_are_left_alone():
 
     with pytest.raises(KeyError):
         main()
+
+
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (Stopped(signal.SIGTERM, "all is saved"), 143, "SIGTERM: all is saved\n"),
+        (Stopped(signal.SIGINT, "all is saved"), 130, "SIGINT: all is saved\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_an_interrupt_is_one_line_and_a_shell_s_exit_code(error, code, line, capsys):
+    @one_line_errors
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == code
+    assert capsys.readouterr() == ("", line)

@@ -1,8 +1,13 @@
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jaxconv import metrics
+from jaxconv.errors import InputError
 
 
 def test_uneven_batches_give_the_mean_over_pictures():
@@ -34,8 +39,6 @@ def test_results_are_spread_number_by_number():
     found = metrics.spread(results)
     assert found["mean"] == {"last": {"acc": pytest.approx(0.7), "confusion": [[5, 1]]}}
     assert found["std"] == {"last": {"acc": pytest.approx(0.2), "confusion": [[pytest.approx(13**0.5), 0]]}}
-    diverged = metrics.spread([{"loss": 1.0}, {"loss": float("nan")}])
-    assert np.isnan([diverged["mean"]["loss"], diverged["std"]["loss"]]).all()
     assert found["min"] == {"last": {"acc": 0.5, "confusion": [[2, 1]]}}
     assert found["max"] == {"last": {"acc": 0.9, "confusion": [[9, 1]]}}
 
@@ -58,3 +61,30 @@ def test_pandas_reads_the_file(tmp_path):
     pandas = pytest.importorskip("pandas", reason="pandas is not installed (extra: notebook)")
     metrics.append(tmp_path, {"epoch": 1, "loss": 0.5})
     assert pandas.read_json(tmp_path / "metrics.jsonl", lines=True)["loss"].tolist() == [0.5]
+
+
+def test_sums_of_steps_come_one_by_one_or_several_at_once():
+    one, several = {"loss": jnp.float32(1.5)}, {"loss": jnp.array([2.0, 3.0])}
+    np.testing.assert_array_equal(metrics.of_steps([one, one])["loss"], [1.5, 1.5])
+    np.testing.assert_array_equal(metrics.of_steps([several, one])["loss"], [2, 3, 1.5])
+
+
+@given(st.lists(st.floats(width=32, min_value=0, max_value=2.0**100), min_size=2, max_size=20), st.data())
+def test_totals_do_not_depend_on_where_an_epoch_is_cut(losses, data):
+    cut = data.draw(st.integers(1, len(losses) - 1))
+    parts = [{"loss": np.array(part, np.float32)} for part in (losses[:cut], losses[cut:])]
+    whole = metrics.add({}, {"loss": np.array(losses, np.float32)})
+    assert metrics.add(metrics.add({}, parts[0]), parts[1]) == whole
+    assert whole["loss"] == pytest.approx(math.fsum(losses))
+
+
+def test_speed_is_of_training_and_its_waiting():
+    found = metrics.speed({"count": 320.0, "seconds": 2.0, "waited": 0.5})
+    assert found == {"images_per_second": 160.0, "data_wait": 0.25}
+
+
+@pytest.mark.parametrize("line", ['{"epoch": 1, "lo\n', "\xff\n"])
+def test_a_damaged_line_is_named(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_bytes(line.encode("latin1") + b'{"epoch": 2}\n')
+    with pytest.raises(InputError, match=r"metrics.jsonl is damaged \(.*\): train anew in another --workdir"):
+        metrics.read(tmp_path)

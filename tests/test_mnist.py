@@ -42,6 +42,7 @@ def refused(data: Path, files: Path | None, *parts: str) -> None:
 
 def nothing_left(data: Path) -> bool:
     return not [path for path in data.rglob("*") if path.is_file() or path.name != "mnist"]
+    return not [path for path in data.rglob("*") if path.name not in ("mnist", ".lock")]
 
 
 def test_the_files_digits_come_back_with_their_labels(files: Path, tmp_path: Path, capsys) -> None:
@@ -140,17 +141,26 @@ def test_a_full_disk_is_named(files: Path, tmp_path: Path, monkeypatch) -> None:
     assert nothing_left(tmp_path / "data")
 
 
-def test_another_process_may_be_faster(files: Path, tmp_path: Path, monkeypatch) -> None:
-    build = mnist._build
+def test_whoever_comes_second_waits_for_the_first(files: Path, tmp_path: Path, monkeypatch) -> None:
+    build, found, built = mnist._build, [], []
+    second = threading.Thread(target=lambda: found.append(read_mnist(tmp_path / "data", files)))
 
     def slow(contents: dict[str, bytes], folder: Path) -> None:
-        monkeypatch.setattr(mnist, "_build", build)
-        read_mnist(tmp_path / "data", files)
+        built.append(folder)
+        second.start()
         build(contents, folder)
 
     monkeypatch.setattr(mnist, "_build", slow)
-    assert len(read_mnist(tmp_path / "data", files).train) == digits.COUNTS["train"]
-    assert sorted(path.name for path in (tmp_path / "data/mnist").iterdir()) == ["3.0.1"]
+    found.append(read_mnist(tmp_path / "data", files))
+    second.join()
+    assert [len(splits.train) for splits in found] == 2 * [digits.COUNTS["train"]]
+    assert len(built) == 1
+
+
+def test_what_a_kill_left_is_cleared_away(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "data/mnist/.unfinished-abc/mnist").mkdir(parents=True)
+    read_mnist(tmp_path / "data", files)
+    assert sorted(path.name for path in (tmp_path / "data/mnist").iterdir()) == [".lock", "3.0.1"]
 
 
 def test_a_place_that_cannot_be_written_is_named(files: Path, tmp_path: Path) -> None:

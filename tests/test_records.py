@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 from PIL import Image
 
 from jaxconv import records
@@ -255,3 +256,28 @@ def test_photos_as_users_have_them(tmp_path):
     with Image.open(split.paths[0]) as picture:
         expected = np.asarray(picture.convert("RGB").resize((150, 150), Image.Resampling.NEAREST))
     np.testing.assert_array_equal(split[0]["image"], expected)
+
+
+@pytest.mark.parametrize(
+    "images, labels, message",
+    [
+        (np.zeros((2, 4, 4, 1), np.float32), np.zeros(2, np.int32), r"images are float32\[2, 4, 4, 1\], not uint8"),
+        (np.zeros((2, 4, 4), np.uint8), np.zeros(2, np.int32), r"images are uint8\[2, 4, 4\], not uint8\[n, h, w, c\]"),
+        (np.zeros((2, 4, 4, 1), np.uint8), np.zeros((2, 1), np.int32), r"labels are int32\[2, 1\], not int32\[2\]"),
+        (np.zeros((2, 4, 4, 1), np.uint8), np.zeros(3, np.int32), r"labels are int32\[3\], not int32\[2\]"),
+        (np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.float32), r"labels are float32\[2\], not int32\[2\]"),
+        (np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 2], np.int32), "label 2 is the index of none of 2 classes"),
+        (np.zeros((2, 4, 4, 1), np.uint8), np.array([-1, 0], np.int32), "label -1 is the index of none of 2 classes"),
+    ],
+)
+def test_arrays_that_are_no_labelled_pictures_are_refused(images, labels, message):
+    """In the tests the annotations are checked too, and before; users have the arrays' own check."""
+    with pytest.raises(ValueError, match=message):
+        records._check_arrays(images, labels, 2)
+    with pytest.raises((ValueError, TypeCheckError)):
+        ArraySource(images, labels, ["a", "b"])
+
+
+def test_records_have_names(photos):
+    assert SplitDirectory(photos, "train", (4, 4)).name(5) == "dogs/dog.5.png"
+    assert ArraySource(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int32), ["a"]).name(1) == "number 1"

@@ -1,9 +1,10 @@
 import json
+import os
 
 import pytest
 
 from jaxconv.errors import InputError
-from jaxconv.workdir import claim, environment
+from jaxconv.workdir import claim, environment, write_whole
 
 CONFIG = {
     "seed": 0,
@@ -52,6 +53,14 @@ def test_a_run_is_not_made_shorter(tmp_path):
     [
         ({"seed": 1}, "has seed=0, but now it is 1: resume with the old settings"),
         ({"data": {"path": "a", "counts": {"train": 7}}}, "has data.counts.train=6, but now it is 7"),
+        (
+            {"seed": 1, "data": {"counts": {"train": 7}}},
+            "data.counts.train=6, but now it is 7; seed=0, but now it is 1",
+        ),
+        (
+            {"data": {"path": "a", "counts": {"train": 6}, "fingerprint": "f" * 64}},
+            'but now it is "fffffffffff...: resume',
+        ),
         ({"new": True}, "has new=missing, but now it is true"),
     ],
 )
@@ -84,3 +93,44 @@ def test_a_run_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "run" / "config.part").mkdir()  # even the superuser cannot write there
     with pytest.raises(InputError, match=r"--workdir .*/run cannot be written \(Is a directory\): set it right and"):
         hold(tmp_path / "run", {"epochs": 2}, resume=True)
+
+
+def test_a_directory_in_use_is_refused(tmp_path):
+    in_use = f"--workdir {tmp_path} is in use by another process: wait for it"
+    with claim(tmp_path, CONFIG, resume=False), pytest.raises(InputError, match=in_use):
+        hold(tmp_path, CONFIG, resume=True)
+    hold(tmp_path, CONFIG, resume=True)
+
+
+def test_a_foreign_directory_is_left_as_it_is(tmp_path):
+    (tmp_path / "mine").touch()
+    with pytest.raises(InputError, match="holds other files"):
+        hold(tmp_path, CONFIG, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("left", [[], [".lock"], [".lock", "config.part"]])
+def test_a_run_that_was_killed_before_it_was_one_begins(tmp_path, left, capsys):
+    for name in left:
+        (tmp_path / name).touch()
+    hold(tmp_path, CONFIG, resume=True)
+    assert capsys.readouterr().out == f"--resume: {tmp_path} holds no run yet, it begins now\n"
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config.json is damaged \(.*\): train anew in another --workdir"):
+        hold(tmp_path, CONFIG, resume=True)
+    assert (tmp_path / "config.json").read_text() == "{"
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):
+    write_whole(tmp_path / "file.json", b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "file.json", b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file.json": b"old"}
