@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ from orbax.checkpoint import checkpoint_managers
 from jaxconv import devices
 from jaxconv.errors import InputError
 from jaxconv.train_step import TrainState
+
+DELETED = "deleted"  # a folder in that of the checkpoints, for those that are being removed
 
 
 def _negative_val_loss(metrics: Mapping[str, Any]) -> float:
@@ -66,6 +69,7 @@ class Checkpoints:
         )
 
     def __enter__(self) -> "Checkpoints":
+        self._remove_deleted()
         self._set_damaged_aside()
         self._manager = ocp.CheckpointManager(
             self._folder,
@@ -80,6 +84,7 @@ class Checkpoints:
                     ]
                 ),
                 cleanup_tmp_directories=True,
+                todelete_subdir=DELETED,  # a kill while files are removed would leave half a checkpoint
             ),
             item_names=("state",),
         )
@@ -90,6 +95,7 @@ class Checkpoints:
     ) -> None:
         with self._storage():
             self._manager.close()
+        self._remove_deleted()
 
     def save(self, step: int, state: TrainState, metrics: Mapping[str, Any]) -> None:
         """Save in the background; a kill before it is complete leaves the checkpoint before.
@@ -117,6 +123,10 @@ class Checkpoints:
         """Until what was saved is complete."""
         with self._storage():
             self._manager.wait_until_finished()
+        self._remove_deleted()
+
+    def _remove_deleted(self) -> None:
+        shutil.rmtree(self._folder / DELETED, ignore_errors=True)
 
     def forget_after(self, step: int) -> None:
         """Delete the checkpoints of later steps."""

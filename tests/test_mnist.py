@@ -41,7 +41,6 @@ def refused(data: Path, files: Path | None, *parts: str) -> None:
 
 
 def nothing_left(data: Path) -> bool:
-    return not [path for path in data.rglob("*") if path.is_file() or path.name != "mnist"]
     return not [path for path in data.rglob("*") if path.name not in ("mnist", ".lock")]
 
 
@@ -65,6 +64,7 @@ def test_what_is_prepared_is_read_again_without_the_files(files: Path, tmp_path:
     assert [split.fingerprint for split in again] == [split.fingerprint for split in first]
     assert first.train.fingerprint != first.test.fingerprint
     assert sorted(path.name for path in (tmp_path / "data").rglob("*")) == [
+        ".lock",
         "3.0.1", "dataset_info.json", "features.json", "mnist",
         "mnist-test.array_record-00000-of-00001", "mnist-train.array_record-00000-of-00001",
     ]  # fmt: skip
@@ -202,7 +202,7 @@ def test_without_files_they_are_downloaded(files: Path, tmp_path: Path, monkeypa
         downloaded = read_mnist(tmp_path / "data")
     given = read_mnist(tmp_path / "other", files)
     assert [split.fingerprint for split in downloaded] == [split.fingerprint for split in given]
-    assert sorted(path.name for path in (tmp_path / "data/mnist").iterdir()) == ["3.0.1"]
+    assert sorted(path.name for path in (tmp_path / "data/mnist").iterdir()) == [".lock", "3.0.1"]
 
 
 def test_a_download_of_other_bytes_is_refused(files: Path, tmp_path: Path, monkeypatch) -> None:
