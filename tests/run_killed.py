@@ -1,4 +1,4 @@
-"""A command that ends by SIGKILL: `python tests/run_killed.py WHEN MODULE FLAG...`.
+"""A command that ends by SIGKILL: `python -m tests.run_killed WHEN MODULE FLAG...`.
 
 WHEN is "seconds:1.5", a time after the start, or "event:200", just before the 200th time that files are opened, made,
 renamed or removed, counted once the run directory is made: while decoding, a metrics line, a checkpoint or a figure

@@ -15,7 +15,6 @@ from PIL import Image
 
 TIMES = {"seconds", "images_per_second", "data_wait"}
 FLAGS = ["--aug", "--dropout", "--epochs", "3", "--steps-per-epoch", "5", "--batch-size", "4"]
-KILLED = Path(__file__).parent / "run_killed.py"
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +31,11 @@ def pictures(tmp_path_factory) -> Path:
 
 
 def start(workdir: Path, pictures: Path, *more: str, when: str | None = None) -> subprocess.Popen:
-    command = [sys.executable, *(("-m",) if when is None else (str(KILLED), when)), "experiments.catsdogs", *FLAGS]
+    killed = () if when is None else ("tests.run_killed", when)
+    command = [sys.executable, "-m", *killed, "experiments.catsdogs", *FLAGS]
     command += ["--data", str(pictures), "--workdir", str(workdir), *more]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    root = Path(__file__).parents[1]
+    return subprocess.Popen(command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def outcome(workdir: Path) -> dict:
