@@ -1,6 +1,7 @@
 """One step of training and of evaluation, jitted at module level: a state and a batch in, sums out."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -43,6 +44,11 @@ def learning_rates(schedule: str, peak: float, steps: int) -> optax.Schedule:
     return optax.constant_schedule(peak)
 
 
+@functools.cache  # as `rmsprop`: equal models have one, not each its own
+def _apply(model: nn.Module) -> Callable[..., Any]:
+    return model.apply
+
+
 def create_state(
     model: nn.Module, image_shape: tuple[int, ...], optimizer: optax.GradientTransformation, seed: int
 ) -> TrainState:
@@ -53,7 +59,7 @@ def create_state(
         variables = model.init(jax.random.key(derive_seed(seed, "weights")), images, train=False)
         dropout_key = jax.random.key(derive_seed(seed, "dropout"))
         state = TrainState.create(
-            apply_fn=model.apply, params=variables["params"], tx=optimizer, dropout_key=dropout_key
+            apply_fn=_apply(model), params=variables["params"], tx=optimizer, dropout_key=dropout_key
         )
         return state.replace(step=jnp.zeros((), jnp.int32))
 
@@ -67,7 +73,7 @@ NO_UPDATES = optax.identity()  # one for all: a state with another is another pr
 def evaluation_state(model: nn.Module, params: Any) -> TrainState:
     """A state of given weights, for `eval_step` alone."""
     params = jax.device_put(params, devices.everywhere())
-    return TrainState.create(apply_fn=model.apply, params=params, tx=NO_UPDATES, dropout_key=None)
+    return TrainState.create(apply_fn=_apply(model), params=params, tx=NO_UPDATES, dropout_key=None)
 
 
 def scale(images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from nets import SmallNet
 
 from jaxconv import chunks
 from jaxconv.models import CatsDogsConvNet
@@ -72,6 +73,36 @@ def test_softmax_loss_and_prediction_by_hand():
 def test_labels_of_another_shape_are_an_error_not_a_broadcast():
     with pytest.raises(Exception, match=r"labels|shape"):
         losses_and_predictions(jnp.zeros((4, 1)), jnp.zeros((4, 1), jnp.int32))
+
+
+@pytest.mark.parametrize(
+    "logits, labels",
+    [
+        ((4, 1), jnp.zeros((4, 1), jnp.int32)),
+        ((4, 1), jnp.zeros(3, jnp.int32)),
+        ((4, 3), jnp.zeros(4)),
+        ((4,), jnp.zeros(4, jnp.int32)),
+    ],
+)
+def test_so_it_is_where_annotations_are_not_checked(logits, labels):
+    with pytest.raises(ValueError, match=r"labels are \w+\[.*\] beside logits \[.*\], not int32\[n\] beside \[n, k\]"):
+        losses_and_predictions.__wrapped__(jnp.zeros(logits), labels)
+
+
+def test_pictures_that_are_scaled_already_are_refused():
+    with pytest.raises(ValueError, match=r"images are float32\[1, 2, 2, 3\], not uint8\[n, h, w, c\]"):
+        scale.__wrapped__(jnp.zeros((1, 2, 2, 3)))
+
+
+def test_equal_models_are_one_program():
+    """Else each run in a notebook would compile its own, and keep it."""
+    batch = {"image": np.zeros((2, 12, 12, 3), np.uint8), "label": np.zeros(2, np.int32)}
+    counts = []
+    for _ in range(2):
+        state = create_state(SmallNet(), (12, 12, 3), rmsprop(1e-4), 0)
+        train_step(state, batch)
+        counts.append(train_step._cache_size())
+    assert counts[0] == counts[1]
 
 
 def test_pictures_are_scaled_in_one_place():

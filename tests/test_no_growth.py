@@ -1,0 +1,60 @@
+"""Long runs and many of them hold no more memory, files and threads than one epoch does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(6, 9, 1), pytest.param((30, 200, 4), marks=pytest.mark.campaign)],
+    ids=lambda counts: "{} epochs, {} evaluations, {} rounds of runs".format(*counts),
+)
+def held(request, photos, tmp_path_factory):
+    """What tests/long_run.py says, and what it left in the folder for temporary files."""
+    temporary = tmp_path_factory.mktemp("temporary")
+    command = [
+        sys.executable,
+        "-m",
+        "tests.long_run",
+        photos,
+        tmp_path_factory.mktemp("runs"),
+        *map(str, request.param),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(temporary.iterdir())
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def grown(rows: list[dict[str, float]], what: str) -> float:
+    """By how much the most of the last third exceeds the most of the second."""
+    third = len(rows) // 3
+    return max(row[what] for row in rows[-third:]) - max(row[what] for row in rows[third:-third])
+
+
+def test_epochs_and_evaluations_take_no_memory(held, record_property):
+    """Orbax saves in the background, and what it holds then comes and goes."""
+    found = {name: {what: grown(held[name], what) for what in held[name][0]} for name in ("epochs", "evaluations")}
+    record_property("grown", json.dumps(found))
+    assert found["epochs"]["memory"] < 5 and found["epochs"]["files"] < 10 and found["epochs"]["threads"] < 5
+    assert found["evaluations"]["memory"] < 2 and found["evaluations"]["files"] == 0
+    assert found["evaluations"]["threads"] <= 1  # Grain's, which may be ending
+
+
+def test_runs_that_are_over_hold_nothing(held):
+    """However they ended, and wherever their pictures were; a thread may be left of the bar, and one that is ending."""
+    assert {row["files"] for row in held["over"]} == {held["evaluations"][-1]["files"]}
+    assert max(row["threads"] for row in held["over"]) <= 3
+    if len(rounds := held["over"][5::6]) > 1:
+        assert rounds[-1]["memory"] - rounds[0]["memory"] < 20  # each program compiled anew would take some 10
