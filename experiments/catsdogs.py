@@ -102,13 +102,23 @@ def describe(config: Config, splits: "Splits") -> dict[str, Any]:
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = command.parser("experiments.catsdogs", __doc__)
+    with_either = "{}, or {} with --aug or --dropout"
+    parser = command.parser(
+        "experiments.catsdogs",
+        __doc__,
+        epochs=with_either.format(30, 100),
+        batch_size=with_either.format(20, 32),
+        learning_rate="1e-4",
+    )
     parser.add_argument("--aug", action="store_true", help="random rotation, shift, shear, zoom and flip")
     parser.add_argument("--dropout", action="store_true", help="drop half of the features before the dense layers")
     parser.add_argument(
-        "--data", default=DATA, help='folder of train, validation, test, or "demo" (default: %(default)s)'
+        "--data",
+        default=DATA,
+        metavar="DIR",
+        help='folder of train, validation, test, or "demo" (default: %(default)s)',
     )
-    parser.add_argument("--steps-per-epoch", type=int, help="steps an epoch (default: 100)")
+    parser.add_argument("--steps-per-epoch", type=int, metavar="N", help="steps an epoch (default: 100)")
     arguments = parser.parse_args(argv)
     fit_config = command.fit_config(arguments, book(arguments.aug, arguments.dropout))
     config = Config(arguments.aug, arguments.dropout, arguments.data, fit_config, arguments.dtype)

@@ -34,15 +34,19 @@ def bare_parser(command: str, docstring: str) -> argparse.ArgumentParser:
     )
 
 
-def parser(command: str, docstring: str) -> argparse.ArgumentParser:
-    """A parser with the common flags; a number that is not given stays with the book."""
+def parser(
+    command: str, docstring: str, *, epochs: str, batch_size: str, learning_rate: str
+) -> argparse.ArgumentParser:
+    """A parser with the common flags; a number that is not given stays with the book, as the last three say it."""
     flags = bare_parser(command, docstring)
-    flags.add_argument("--workdir", type=Path, help="run directory (default: runs/<experiment>-<variant>-seed<k>)")
-    flags.add_argument("--epochs", type=int, help="epochs to train")
-    flags.add_argument("--batch-size", type=int, help="pictures a step")
-    flags.add_argument("--learning-rate", type=float, help="of RMSprop")
+    flags.add_argument(
+        "--workdir", type=Path, metavar="DIR", help="run directory (default: runs/<experiment>-<variant>-seed<k>)"
+    )
+    flags.add_argument("--epochs", type=int, metavar="N", help=f"epochs to train (default: {epochs})")
+    flags.add_argument("--batch-size", type=int, metavar="N", help=f"pictures a step (default: {batch_size})")
+    flags.add_argument("--learning-rate", type=float, metavar="X", help=f"of RMSprop (default: {learning_rate})")
     flags.add_argument("--schedule", choices=SCHEDULES, help="of the learning rate (default: constant)")
-    flags.add_argument("--seed", type=int, help="of weights, order, augmentation and dropout (default: 0)")
+    flags.add_argument("--seed", type=int, metavar="K", help="of weights, order, augmentation and dropout (default: 0)")
     flags.add_argument("--seeds", type=int, metavar="N", help="train N seeds, from --seed on, and say how they spread")
     flags.add_argument(
         "--dtype",
@@ -187,5 +191,6 @@ def print_result(result: dict[str, Any], workdir: Path) -> None:
             epoch = f"{spread[0][name]['epoch']:.0f}"
             print(f"{what}: epoch {epoch}  val_acc {figure(name, 'val_acc')}  test_acc {figure(name, 'test_acc')}")
     epochs = min(10, int(spread[0]["last"]["epoch"]))
-    print(f"val_acc, mean of the last {epochs} epochs: {figure('val_acc_mean_last_10')}")
+    if epochs > 1:
+        print(f"val_acc, mean of the last {epochs} epochs: {figure('val_acc_mean_last_10')}")
     print(f"saved in {workdir}")

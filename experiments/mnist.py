@@ -76,10 +76,12 @@ def run(config: Config, splits: "Splits", workdir: Path, **options: Any) -> dict
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = command.parser("experiments.mnist", __doc__)
+    parser = command.parser("experiments.mnist", __doc__, epochs="5", batch_size="64", learning_rate="1e-3")
     parser.add_argument("--model", choices=MODELS, default="convnet", help="the net (default: %(default)s)")
     parser.add_argument("--downsample", choices=DOWNSAMPLE, help="how the convnet grows coarser (default: max)")
-    parser.add_argument("--files", type=Path, help="folder of MNIST's four .gz files, in place of the download")
+    parser.add_argument(
+        "--files", type=Path, metavar="DIR", help="folder of MNIST's four .gz files, in place of the download"
+    )
     arguments = parser.parse_args(argv)
     config = Config(arguments.model, arguments.downsample, command.fit_config(arguments, BOOK), arguments.dtype)
     if arguments.summary:

@@ -35,3 +35,11 @@ def available_memory() -> int:
         if most != psutil.RLIM_INFINITY:
             available.append(most - process.memory_info().vms)
     return max(0, min(available))
+
+
+def xla_threads() -> int:
+    """How many threads XLA computes with on a CPU: the environment's NPROC, or the cores that the process may run on.
+
+    Sums are divided among them, so that another number is another rounding.
+    """
+    return int(os.environ.get("NPROC", 0)) or usable_cores()

@@ -12,6 +12,7 @@ from typing import Any
 import filelock
 
 from jaxconv.errors import InputError
+from jaxconv.machine import xla_threads
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint", "numpy", "opencv-python-headless", "pillow")
 
@@ -35,6 +36,7 @@ def environment() -> dict[str, Any]:
             "kind": device.device_kind,
             "count": jax.device_count(),
             "cpus": os.cpu_count(),
+            "threads": xla_threads(),
             "machine": platform.machine(),
         },
     }
@@ -91,7 +93,9 @@ def claim(workdir: Path, config: dict[str, Any], *, resume: bool) -> Iterator[No
                 raise InputError(
                     f"--workdir {workdir} holds a run: continue it with --resume, or name another directory"
                 )
-            _check_same(workdir, read_config(workdir), config)
+            old = read_config(workdir)
+            _check_same(workdir, old, config)
+            _warn_of_threads(old.get("device", {}), config.get("device", {}))
         try:
             write_json(path, config)
         except OSError as error:
@@ -138,6 +142,12 @@ def _check_same(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None
 def _short(value: str | None) -> str:
     """A fingerprint by its beginning."""
     return "missing" if value is None else value if len(value) <= 40 else f"{value[:12]}..."
+
+
+def _warn_of_threads(old: dict[str, Any], new: dict[str, Any]) -> None:
+    was, is_now = old.get("threads"), new.get("threads")
+    if old.get("platform") == new.get("platform") == "cpu" and was != is_now:
+        print(f"the run had {was} threads and has {is_now} now: it goes on to rounding, with NPROC={was} to the bit")
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

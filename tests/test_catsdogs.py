@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from nets import SmallNet
 
 from experiments import catsdogs
 from jaxconv import demo
@@ -76,6 +77,18 @@ def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
     assert lines[0] == "all 2 epochs are trained already: --epochs makes a run longer"
     catsdogs.main([*command, "--resume", "--epochs", "3"])
     assert capsys.readouterr().out.startswith("going on after step 4 (epoch 2.00)\nepoch 3/3  loss ")
+
+
+def test_a_run_goes_on_where_its_pictures_were_augmented(photos, tmp_path, capsys, monkeypatch):
+    """By itself it would be on the host here; saved on an accelerator it may have been the other."""
+    monkeypatch.setattr(catsdogs, "net", lambda config: SmallNet())
+    command = ["--aug", "--data", str(photos), "--workdir", str(tmp_path / "run"), "--steps-per-epoch", "2"]
+    catsdogs.main([*command, "--epochs", "1", "--augment-on", "device"])
+    catsdogs.main([*command, "--epochs", "2", "--resume"])
+    assert json.loads((tmp_path / "run/config.json").read_text())["augment_on"] == "device"
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("going on after step 2 (epoch 1.00)") for line in lines) == 1
+    assert sum(line.startswith("epoch ") for line in lines) == 2
 
 
 def test_demo_pictures_say_that_they_are_drawn(tmp_path, capsys, monkeypatch):

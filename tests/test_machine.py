@@ -46,3 +46,11 @@ print(machine.available_memory())
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert 8_000_000 < int(found.stdout) <= 10_000_000
+
+
+def test_xla_s_threads_are_those_of_the_environment_or_one_a_core(monkeypatch):
+    """`NPROC` is XLA's own; that it makes runs equal on any cores is tested in test_whole_runs."""
+    monkeypatch.setenv("NPROC", "5")
+    assert machine.xla_threads() == 5
+    monkeypatch.delenv("NPROC")
+    assert machine.xla_threads() == machine.usable_cores()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+SAME_THREADS: dict[int, dict] = {}  # what the first run with a number of threads came to
 TIMES = {"seconds", "images_per_second", "data_wait"}
 FLAGS = ["--aug", "--dropout", "--epochs", "3", "--steps-per-epoch", "5", "--batch-size", "4"]
 
@@ -30,12 +31,13 @@ def pictures(tmp_path_factory) -> Path:
     return root
 
 
-def start(workdir: Path, pictures: Path, *more: str, when: str | None = None) -> subprocess.Popen:
+def start(workdir: Path, pictures: Path, *more: str, when: str | None = None, **environment: str) -> subprocess.Popen:
     killed = () if when is None else ("tests.run_killed", when)
     command = [sys.executable, "-m", *killed, "experiments.catsdogs", *FLAGS]
     command += ["--data", str(pictures), "--workdir", str(workdir), *more]
     root = Path(__file__).parents[1]
-    return subprocess.Popen(command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=root, env=os.environ | environment, text=True, **pipes)
 
 
 def outcome(workdir: Path) -> dict:
@@ -87,6 +89,23 @@ def test_killed_at_any_moment(case, whole, pictures, tmp_path, record_property):
     done = len(list((tmp_path / "run/checkpoints").glob("[0-9]*")))
     record_property("moment", f"{when} {more}: exit code {process.returncode}, {done} checkpoints")
     goes_on(tmp_path / "run", pictures, expected)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("cores", [{0}, {0, 1}])
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_any_cores_do_the_same_with_as_many_threads(threads, cores, pictures, tmp_path_factory, tmp_path):
+    """XLA divides sums among its threads."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        process = start(tmp_path / "run", pictures, NPROC=str(threads))
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    finally:
+        os.sched_setaffinity(0, before)
+    expected = SAME_THREADS.setdefault(threads, outcome(tmp_path / "run"))
+    assert outcome(tmp_path / "run") == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,5 +1,8 @@
 import json
 import os
+import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +137,52 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         write_whole(tmp_path / "file.json", b"new")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file.json": b"old"}
+
+
+@pytest.mark.parametrize("platform, now, said", [("cpu", 2, False), ("cpu", 8, True), ("gpu", 8, False)])
+def test_another_number_of_threads_is_said(tmp_path, capsys, platform, now, said):
+    old, new = ({"device": {"platform": platform, "threads": threads}} for threads in (2, now))
+    hold(tmp_path, CONFIG | old, resume=False)
+    hold(tmp_path, CONFIG | new, resume=True)
+    line = "the run had 2 threads and has 8 now: it goes on to rounding, with NPROC=2 to the bit\n"
+    assert capsys.readouterr().out == said * line
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    if os.getuid() != 0:
+        pytest.skip("only the superuser mounts a disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_is_read_only_or_full_is_named(small_disk):
+    hold(small_disk / "run", CONFIG, resume=False)
+    before = (small_disk / "run/config.json").read_bytes()
+    (small_disk / "filler").write_bytes(bytes(50_000))
+    large = CONFIG | {"versions": {"jax": "1" * 50_000}}
+    with pytest.raises(InputError, match=r"run cannot be written \(No space left on device\): set it right"):
+        hold(small_disk / "run", large, resume=True)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for name in ("run", "new"):
+        with pytest.raises(InputError, match=rf"{name} cannot be written \(Read-only file system\): set it right"):
+            hold(small_disk / name, CONFIG, resume=True)
+    assert {path.name for path in (small_disk / "run").iterdir()} == {"config.json", ".lock"}
+    assert (small_disk / "run/config.json").read_bytes() == before
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only the superuser can try as another user")
+def test_a_directory_of_somebody_else_is_named():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others as a whole
+        os.chmod(folder, 0o755)
+        hold(Path(folder, "run"), CONFIG, resume=False)
+        os.seteuid(65534)
+        try:
+            for name in ("run", "new"):
+                with pytest.raises(InputError, match=rf"{name} cannot be written \(Permission denied\): set it right"):
+                    hold(Path(folder, name), CONFIG, resume=True)
+        finally:
+            os.seteuid(0)
