@@ -129,10 +129,13 @@ class Checkpoints:
         shutil.rmtree(self._folder / DELETED, ignore_errors=True)
 
     def forget_after(self, step: int) -> None:
-        """Delete the checkpoints of later steps."""
-        for later in self._manager.all_steps():
-            if later > step:
-                self._manager.delete(later)
+        """Delete the checkpoints of later steps, and what a kill left beside the latest and the best."""
+        steps = sorted(self._manager.all_steps())
+        earlier = [saved for saved in steps if saved <= step]
+        best = max(earlier, key=lambda saved: (_negative_val_loss(self.metrics(saved)), saved), default=0)
+        for saved in steps:
+            if saved not in (best, *earlier[-self._latest :]):
+                self._manager.delete(saved)
 
     def restore(self, step: int) -> TrainState:
         """The state that was saved after `step`."""

@@ -57,6 +57,9 @@ def test_later_epochs_can_be_forgotten_where_more_are_kept(tmp_path):
         checkpoints.save(4, state_of(5), {"val_loss": 0.6})
         checkpoints.wait()
         assert int(checkpoints.restore(4).step) == 5
+    with Checkpoints(tmp_path / "checkpoints", state_of(0)) as checkpoints:  # as if killed before the third was deleted
+        checkpoints.forget_after(4)
+    assert {int(path.name) for path in (tmp_path / "checkpoints").iterdir()} == {1, 4}
 
 
 def test_everything_of_a_state_comes_back(tmp_path, monkeypatch):
