@@ -80,9 +80,7 @@ def fit_config(arguments: argparse.Namespace, book: FitConfig) -> FitConfig:
 
 def describe(fit: FitConfig, model: "nn.Module", splits: "Splits") -> dict[str, Any]:
     """What config.json says of any run: how the net is trained, the net, and the data's classes and counts."""
-    import jax.numpy as jnp
-
-    from jaxconv import summary
+    from jaxconv import models, summary
 
     image_shape = splits.train[0]["image"].shape
     _, params = summary.layer_shapes(model, image_shape)
@@ -90,14 +88,14 @@ def describe(fit: FitConfig, model: "nn.Module", splits: "Splits") -> dict[str, 
     if fit.schedule != "constant":  # then another number of epochs is another run
         config["schedule"] = f"{fit.schedule} over {fit.epochs} epochs"
     return config | {
-        "model": type(model).__name__,
-        "dtype": jnp.dtype(model.dtype).name,
+        "model": models.describe(model),
         "parameters": summary.count_params(params),
-        "image_size": image_shape[:2],
+        "image_shape": image_shape,
         "class_names": splits.train.class_names,
         "data": {
             "counts": {name: len(split) for name, split in splits._asdict().items()},
             "fingerprint": {name: split.fingerprint for name, split in splits._asdict().items()},
+            "interpolation": getattr(splits.train, "interpolation", "nearest"),
         },
     }
 

@@ -38,17 +38,15 @@ DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
 def train(configs: dict[str, list[Config]], splits: "Splits", folder: Path) -> dict[str, list["TrainState"]]:
     """Train what is not trained yet; the final weights of each net's runs."""
-    from jaxconv.checkpoints import restore_params
-    from jaxconv.train_step import evaluation_state
+    from jaxconv import trained
 
     states = {}
     for name, runs in configs.items():
-        model = net(runs[0])
         workdirs = [folder / f"{config.variant}-seed{config.fit.seed}" for config in runs]
         for config, workdir in zip(runs, workdirs, strict=True):
             print(workdir, flush=True)
             run(config, splits, workdir, resume=True)
-        states[name] = [evaluation_state(model, restore_params(model, IMAGE_SHAPE, workdir)) for workdir in workdirs]
+        states[name] = [trained.load(workdir, best=False).state for workdir in workdirs]
     return states
 
 

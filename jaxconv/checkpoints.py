@@ -69,9 +69,18 @@ class Checkpoints:
         )
 
     def __enter__(self) -> "Checkpoints":
-        self._remove_deleted()
-        self._set_damaged_aside()
-        self._manager = ocp.CheckpointManager(
+        with contextlib.ExitStack() as closing:
+            closing.enter_context(_closed_loops_unheard())
+            closing.callback(self._remove_deleted)
+            self._remove_deleted()
+            self._set_damaged_aside()
+            self._manager = self._open()
+            closing.callback(self._manager.close)
+            self._closing = closing.pop_all()
+        return self
+
+    def _open(self) -> ocp.CheckpointManager:
+        return ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 best_fn=_negative_val_loss,  # without it Orbax writes no metrics at all
@@ -88,14 +97,12 @@ class Checkpoints:
             ),
             item_names=("state",),
         )
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._storage():
-            self._manager.close()
-        self._remove_deleted()
+            self._closing.close()
 
     def save(self, step: int, state: TrainState, metrics: Mapping[str, Any]) -> None:
         """Save in the background; a kill before it is complete leaves the checkpoint before.
@@ -159,8 +166,7 @@ class Checkpoints:
 
     def _set_damaged_aside(self) -> None:
         saved = [path for path in self._folder.glob("*") if path.name.isdigit()]
-        with _nothing_unraisable():
-            damaged = {path: why for path in sorted(saved) if (why := self._damage(path))}
+        damaged = {path: why for path in sorted(saved) if (why := self._damage(path))}
         for path, why in damaged.items():
             print(f"the checkpoint {path} is damaged ({why})", flush=True)
         if damaged and len(damaged) == len(saved):
@@ -188,27 +194,42 @@ def _metrics(checkpoint: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _nothing_unraisable() -> Iterator[None]:
-    """A failed restore leaves coroutines that complain of their closed event loop when they are collected: here."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+def _closed_loops_unheard() -> Iterator[None]:
+    """Where Orbax fails, what it left unfinished complains of its closed event loop: at once, or when it is collected.
+
+    The failure itself is an exception.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
     try:
         yield
     finally:
         gc.collect()
-        sys.unraisablehook = hook
+        sys.unraisablehook = before
 
 
-def restore_params(model: nn.Module, image_shape: tuple[int, ...], workdir: Path) -> Any:
-    """The weights of a run's newest checkpoint, whatever it was optimized with.
+def restore_params(
+    model: nn.Module, image_shape: tuple[int, ...], workdir: Path, *, best: bool = False
+) -> tuple[Any, int]:
+    """The weights of a run's newest checkpoint, whatever it was optimized with, and the steps they were trained.
+
+    `best` takes those of the lowest val_loss.
 
     Raises:
-        InputError: they are damaged.
+        InputError: there are none, or they are damaged.
     """
     folder = (workdir / "checkpoints").absolute()
-    with _nothing_unraisable():
+    with _closed_loops_unheard():
         try:
+            steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+            worth = {step: (_negative_val_loss(_metrics(folder / str(step))) if best else 0, step) for step in steps}
+            step = max(steps, key=lambda step: worth[step])
             with ocp.CheckpointManager(folder, item_names=("state",)) as manager:
-                step = manager.latest_step()
                 params = manager.restore(step, args=_params_alone(model, image_shape)).state["params"]
             sound = digest(params) == _metrics(folder / str(step))["params_sha256"]
             damage = "" if sound else f"{step}: its values are not those that were saved"
@@ -216,7 +237,7 @@ def restore_params(model: nn.Module, image_shape: tuple[int, ...], workdir: Path
             damage = type(error).__name__
     if damage:
         raise InputError(f"{folder} holds no weights to be relied on ({damage}): --resume takes the checkpoint before")
-    return params
+    return params, step
 
 
 def _params_alone(model: nn.Module, image_shape: tuple[int, ...]) -> ocp.args.Composite:

@@ -5,6 +5,10 @@ With `dtype` bfloat16 the layers compute in it, but for the last, as Keras advis
 logits are float32.
 """
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -29,14 +33,15 @@ class Flatten(nn.Module):
 class CatsDogsConvNet(nn.Module):
     """The net of code 5-5, and of 5-13 with `dropout=0.5`; one logit, positive for the second class.
 
-    At 150x150: 3,453,121 parameters.
+    At 150x150: 3,453,121 parameters. More than two `classes` have a logit each.
     """
 
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+    classes: int = 2
 
     @nn.compact
-    def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 1"]:
+    def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n k"]:
         """Needs rngs={"dropout": key} when `train` and `dropout`. Raises ValueError below 46x46 pixels."""
         x = images
         for features in (32, 64, 128, 128):
@@ -46,7 +51,7 @@ class CatsDogsConvNet(nn.Module):
         if self.dropout:
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.relu(Dense(512, self.dtype)(x))
-        return Dense(1)(x)
+        return Dense(1 if self.classes == 2 else self.classes)(x)
 
 
 class MnistConvNet(nn.Module):
@@ -86,3 +91,24 @@ class DenseNet(nn.Module):
         """`train` changes nothing."""
         x = nn.relu(Dense(512, self.dtype)(Flatten()(images)))
         return Dense(10)(x)
+
+
+def describe(model: nn.Module) -> dict[str, Any]:
+    """What `build` makes a model from again, in JSON's types: the name of its class, and its fields."""
+    fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    kept = {name: value for name, value in fields.items() if name not in ("name", "parent")}
+    return {"name": type(model).__name__} | kept | {"dtype": jnp.dtype(kept["dtype"]).name}
+
+
+def build(described: Mapping[str, Any]) -> nn.Module:
+    """The model of this module that `describe` said this of.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    known = {model.__name__: model for model in (CatsDogsConvNet, MnistConvNet, DenseNet)}
+    fields = {**described}
+    name = fields.pop("name")
+    if name not in known:
+        raise ValueError(f"model {name!r} is none of {', '.join(known)}")
+    return known[name](**fields)

@@ -104,6 +104,13 @@ def losses_and_predictions(
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels), jnp.argmax(logits, -1).astype(jnp.int32)
 
 
+def probabilities(logits: Float[Array, "n l"]) -> Float[Array, "n k"]:
+    """Those of each class: of one logit of two classes, of more of as many."""
+    if logits.shape[-1] == 1:
+        return jax.nn.sigmoid(jnp.concatenate([-logits, logits], -1))
+    return jax.nn.softmax(logits)
+
+
 @functools.partial(jax.jit, donate_argnums=0)
 def train_step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Sums]:
     """One update on {"image": uint8[n, h, w, c], "label": int32[n]}.
@@ -147,3 +154,9 @@ def eval_step(state: TrainState, batch: dict[str, Array]) -> Sums:
         }
 
     return summed(evaluate, batch)
+
+
+@jax.jit
+def predict_step(state: TrainState, images: UInt8[Array, "n h w c"]) -> Float[Array, "n k"]:
+    """The probability of each class, without dropout."""
+    return probabilities(state.apply_fn({"params": state.params}, scale(images), train=False))

@@ -1,6 +1,6 @@
-"""A command that ends by SIGKILL: `python -m tests.run_killed WHEN MODULE FLAG...`.
+"""A command that may end by SIGKILL: `python -m tests.run_killed WHEN MODULE FLAG...`.
 
-WHEN is "seconds:1.5", a time after the start, or "event:200", just before the 200th time that files are opened, made,
+WHEN is "never", "seconds:1.5", a time after the start, or "event:200", just before the 200th time that files are opened, made,
 renamed or removed, counted once the run directory is made: while decoding, a metrics line, a checkpoint or a figure
 is written.
 """
@@ -20,12 +20,13 @@ def kill() -> None:
 
 def main() -> None:
     when, module, *flags = sys.argv[1:]
-    unit, number = when.split(":")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as for a job in the foreground, wherever the tests run
+    unit, _, number = when.partition(":")
     if unit == "seconds":
         timer = threading.Timer(float(number), kill)
         timer.daemon = True
         timer.start()
-    else:
+    elif unit == "event":
         workdir, left, begun = flags[flags.index("--workdir") + 1], int(number), False
 
         def hook(event: str, arguments: tuple) -> None:

@@ -62,8 +62,10 @@ def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
     assert config["class_names"] == ["cats", "dogs"]
     assert (config["data"]["kind"], config["data"]["counts"]) == ("photos", {"train": 6, "validation": 5, "test": 3})
     assert "holds a run: continue it with --resume" in fails(capsys, *command)
-    assert (config["augment_on"], config["dtype"]) == ("host", "float32")
-    assert 'has dtype="float32", but now it is "bfloat16"' in fails(capsys, *command, "--resume", "--dtype", "bfloat16")
+    assert (config["augment_on"], config["model"]["dtype"]) == ("host", "float32")
+    assert 'has model.dtype="float32", but now it is "bfloat16"' in fails(
+        capsys, *command, "--resume", "--dtype", "bfloat16"
+    )
     assert "holds a run of one seed: name another directory" in fails(capsys, *command, "--resume", "--seeds", 2)
     assert 'has augment_on="host", but now it is "device"' in fails(
         capsys, *command, "--resume", "--augment-on", "device"

@@ -83,10 +83,12 @@ def test_weights_come_back_without_their_optimizer(tmp_path):
             apply_fn=model.apply, params=params, tx=optax.adam(0.1), dropout_key=jax.random.key(0)
         ).replace(step=jnp.int32(epoch))
         with Checkpoints(tmp_path / "checkpoints", state) as checkpoints:
-            checkpoints.save(epoch, state, {"val_loss": 1.0})
+            checkpoints.save(epoch, state, {"val_loss": float(epoch)})
         saved = params
-    restored = restore_params(model, (4, 5, 1), tmp_path)
+    restored, step = restore_params(model, (4, 5, 1), tmp_path)
+    assert step == 2
     jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(saved))
+    assert restore_params(model, (4, 5, 1), tmp_path, best=True)[1] == 1
 
 
 def test_a_step_is_saved_once(tmp_path):

@@ -175,7 +175,7 @@ def test_weights_of_a_run_score_what_its_lines_say(whole, splits):
     """To the bit: pictures, labels and predictions stay in step through saving and restoring."""
     workdir, result, _ = whole
     model = CatsDogsConvNet(dropout=0.5)
-    state = evaluation_state(model, restore_params(model, (46, 46, 3), workdir))
+    state = evaluation_state(model, restore_params(model, (46, 46, 3), workdir)[0])
     validated, tested = (metrics.mean(metrics.total(evaluate(state, source, 4))) for source in splits[1:])
     last = metrics.read(workdir)[-1]
     assert (validated["loss"], validated["acc"]) == (last["val_loss"], last["val_acc"])

@@ -20,7 +20,7 @@ FLOW = [
     "train_step",
     "metrics",
 ]
-ORDER = [*FLOW, "streaming", "resident", "checkpoints", "figures", "runs", "fit"]
+ORDER = [*FLOW, "streaming", "resident", "checkpoints", "trained", "figures", "runs", "fit"]
 FOLDER = Path(jaxconv.__file__).parent
 
 

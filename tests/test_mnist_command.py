@@ -53,7 +53,7 @@ def test_a_run_learns_the_digits_and_can_be_resumed(model, files: Path, capsys) 
     workdir = Path(f"runs/mnist-{model}-seed0")
     assert lines[7:] == [f"saved in {workdir}"]
     config, result = (json.loads((workdir / f"{name}.json").read_text()) for name in ("config", "result"))
-    assert (config["experiment"], config["variant"], config["image_size"]) == ("mnist", model, [28, 28])
+    assert (config["experiment"], config["variant"], config["image_shape"]) == ("mnist", model, [28, 28, 1])
     assert config["data"]["counts"] == {"train": 150, "validation": 40, "test": 40}
     assert (config["data"]["kind"], config["data"]["validation"]) == ("MNIST", "the test digits")
     assert result["last"]["test_acc"] > 0.9
@@ -95,7 +95,7 @@ def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, monk
 def test_a_run_in_bfloat16_learns_the_digits(files: Path) -> None:
     mnist.main(["--files", str(files), "--dtype", "bfloat16", "--batch-size", "20", "--epochs", "4"])
     workdir = Path("runs/mnist-convnet-bfloat16-seed0")
-    assert json.loads((workdir / "config.json").read_text())["dtype"] == "bfloat16"
+    assert json.loads((workdir / "config.json").read_text())["model"]["dtype"] == "bfloat16"
     assert json.loads((workdir / "result.json").read_text())["last"]["test_acc"] > 0.9
 
 

@@ -1,9 +1,12 @@
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxconv import models
 from jaxconv.models import DOWNSAMPLE, CatsDogsConvNet, DenseNet, MnistConvNet
 from jaxconv.summary import count_params, layer_shapes
 
@@ -170,3 +173,24 @@ def test_a_picture_too_small_for_the_net_is_an_error():
         layer_shapes(CatsDogsConvNet(), (45, 45, 3))
     with pytest.raises(ValueError, match="too small for this net"):
         layer_shapes(CatsDogsConvNet(), (8, 8, 3))
+
+
+@pytest.mark.parametrize("classes, logits", [(2, 1), (3, 3), (7, 7)])
+def test_two_classes_share_a_logit_and_more_have_one_each(classes, logits):
+    _, params = layer_shapes(CatsDogsConvNet(classes=classes), (46, 46, 3))
+    assert params["Dense_1"]["kernel"].shape == (512, logits)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [CatsDogsConvNet(dropout=0.5, classes=3), MnistConvNet("stride", jnp.bfloat16), DenseNet(), CatsDogsConvNet()],
+)
+def test_models_are_made_again_from_what_is_said_of_them(model):
+    described = json.loads(json.dumps(models.describe(model)))
+    again = models.build(described)
+    assert type(again) is type(model) and models.describe(again) == described
+
+
+def test_a_model_of_another_name_is_refused():
+    with pytest.raises(ValueError, match="model 'ResNet' is none of CatsDogsConvNet, MnistConvNet, DenseNet"):
+        models.build({"name": "ResNet"})

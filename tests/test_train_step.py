@@ -13,6 +13,7 @@ from jaxconv.train_step import (
     evaluation_state,
     learning_rates,
     losses_and_predictions,
+    probabilities,
     rmsprop,
     scale,
     train_step,
@@ -225,3 +226,8 @@ def test_the_confusion_matrix_has_labels_as_rows():
     sums = eval_step(state, batch)
     assert sums["confusion"].tolist() == [[0, 3], [0, 5]]
     assert float(sums["correct"]) == 5
+
+
+def test_probabilities_by_hand():
+    np.testing.assert_allclose(probabilities(jnp.array([[0.0], [np.log(3)]])), [[0.5, 0.5], [0.25, 0.75]], rtol=1e-6)
+    np.testing.assert_allclose(probabilities(jnp.log(jnp.array([[1.0, 2.0, 5.0]]))), [[0.125, 0.25, 0.625]], rtol=1e-6)

@@ -31,9 +31,8 @@ def pictures(tmp_path_factory) -> Path:
     return root
 
 
-def start(workdir: Path, pictures: Path, *more: str, when: str | None = None, **environment: str) -> subprocess.Popen:
-    killed = () if when is None else ("tests.run_killed", when)
-    command = [sys.executable, "-m", *killed, "experiments.catsdogs", *FLAGS]
+def start(workdir: Path, pictures: Path, *more: str, when: str = "never", **environment: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.run_killed", when, "experiments.catsdogs", *FLAGS]
     command += ["--data", str(pictures), "--workdir", str(workdir), *more]
     root = Path(__file__).parents[1]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -82,7 +81,7 @@ def test_killed_at_any_moment(case, whole, pictures, tmp_path, record_property):
     """Half of them by time, half at a file; half with checkpoints in the middle of epochs."""
     expected, seconds = whole
     rng = random.Random(case)
-    when = f"seconds:{rng.uniform(0.5, seconds):.2f}" if case % 2 else f"event:{rng.randrange(1, 500)}"
+    when = f"seconds:{rng.uniform(0.3, 1) * seconds:.2f}" if case % 2 else f"event:{rng.randrange(100, 510)}"
     more = ("--checkpoint-every", "2") if case % 4 < 2 else ()
     process = start(tmp_path / "run", pictures, *more, when=when)
     process.communicate()
@@ -147,10 +146,10 @@ def test_a_signal_at_any_moment(case, whole, pictures, tmp_path, record_property
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only the superuser mounts a small disk")
 @pytest.mark.parametrize(
-    "megabytes", [70, *(pytest.param(size, marks=pytest.mark.campaign) for size in range(5, 105, 5))]
+    "megabytes", [30, *(pytest.param(size, marks=pytest.mark.campaign) for size in range(4, 64, 3))]
 )
 def test_a_full_disk_is_named_and_what_was_there_stays(megabytes, whole, pictures, tmp_path, record_property):
-    """A checkpoint takes some 25 MB, and up to three of them are there at once."""
+    """A checkpoint takes some 15 MB, and up to three of them are there at once."""
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", disk], check=True)
