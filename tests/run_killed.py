@@ -1,8 +1,8 @@
 """A command that may end by SIGKILL: `python -m tests.run_killed WHEN MODULE FLAG...`.
 
-WHEN is "never", "seconds:1.5", a time after the start, or "event:200", just before the 200th time that files are opened, made,
-renamed or removed, counted once the run directory is made: while decoding, a metrics line, a checkpoint or a figure
-is written.
+WHEN is "never", "seconds:1.5", a time after the start, or "event:200", just before the 200th time that files are
+opened, made, renamed or removed, counted once the run directory is made: while decoding, a metrics line, a checkpoint
+or a figure is written.
 """
 
 import os
