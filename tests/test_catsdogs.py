@@ -1,5 +1,6 @@
 """The command, end to end on tiny pictures, and every message it can end with."""
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -9,7 +10,8 @@ import sys
 import pytest
 from nets import SmallNet
 
-from experiments import catsdogs
+from experiments import catsdogs, folders
+from experiments.folders import Config
 from jaxconv import demo
 
 SHORT = ["--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "4"]
@@ -26,10 +28,10 @@ def fails(capsys, *arguments) -> str:
 
 
 def test_the_book_s_numbers():
-    plain, augmented = catsdogs.book(False, False), catsdogs.book(True, True)
+    plain, augmented = folders.book(False, False), folders.book(True, True)
     assert (plain.batch_size, plain.steps_per_epoch, plain.epochs, plain.learning_rate) == (20, 100, 30, 1e-4)
     assert (augmented.batch_size, augmented.steps_per_epoch, augmented.epochs) == (32, 100, 100)
-    assert catsdogs.book(True, False) == catsdogs.book(False, True) == augmented
+    assert folders.book(True, False) == folders.book(False, True) == augmented
 
 
 @pytest.mark.parametrize(
@@ -43,9 +45,9 @@ def test_the_book_s_numbers():
     ],
 )
 def test_variants_have_names(aug, dropout, data, variant):
-    book = catsdogs.book(aug, dropout)
-    assert catsdogs.Config(aug, dropout, data, book).variant == variant
-    assert catsdogs.Config(aug, dropout, data, book, "bfloat16").variant == f"{variant}-bfloat16"
+    config = Config(aug, dropout, data, folders.book(aug, dropout))
+    assert catsdogs.variant(config) == variant
+    assert catsdogs.variant(dataclasses.replace(config, dtype="bfloat16")) == f"{variant}-bfloat16"
 
 
 def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
@@ -83,7 +85,7 @@ def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
 
 def test_a_run_goes_on_where_its_pictures_were_augmented(photos, tmp_path, capsys, monkeypatch):
     """By itself it would be on the host here; saved on an accelerator it may have been the other."""
-    monkeypatch.setattr(catsdogs, "net", lambda config: SmallNet())
+    monkeypatch.setattr(folders, "net", lambda config, classes: SmallNet())
     command = ["--aug", "--data", str(photos), "--workdir", str(tmp_path / "run"), "--steps-per-epoch", "2"]
     catsdogs.main([*command, "--epochs", "1", "--augment-on", "device"])
     catsdogs.main([*command, "--epochs", "2", "--resume"])

@@ -62,7 +62,14 @@ class Seen(NamedTuple):
 
 
 def check(root: Path, min_side: int = 32) -> tuple[int, list[Finding]]:
-    """The number of files below `root`, and the findings, sorted by name.
+    """The number of files below `root`, and the findings, sorted by name; raises as `examine`."""
+    checked = examine(root, min_side)
+    findings = [result for result in checked if isinstance(result, Finding)]
+    return len(checked), sorted(findings + alike([result for result in checked if isinstance(result, Seen)]))
+
+
+def examine(root: Path, min_side: int = 32) -> list[Finding | Seen]:
+    """What `check_file` says of each file below `root`, sorted by name.
 
     Raises:
         InputError: `root` holds no files, or cannot be listed.
@@ -78,9 +85,7 @@ def check(root: Path, min_side: int = 32) -> tuple[int, list[Finding]]:
     # An interrupt ends the process before the pool can wait for all the files that are left.
     with quiet_pillow(), ThreadPoolExecutor(usable_cores()) as pool, interruptible():
         parts = pool.map(lambda name: check_file(root, name, min_side), names)
-        checked = list(tqdm(parts, f"checking {root}", len(names), unit="file", leave=False, disable=None, delay=2))
-    findings = [result for result in checked if isinstance(result, Finding)]
-    return len(names), sorted(findings + alike([result for result in checked if isinstance(result, Seen)]))
+        return list(tqdm(parts, f"checking {root}", len(names), unit="file", leave=False, disable=None, delay=2))
 
 
 def _names(root: Path) -> Iterator[str]:
