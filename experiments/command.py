@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxconv.config import SCHEDULES, FitConfig
 from jaxconv.errors import InputError
@@ -23,10 +23,18 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16")
 
 
+class Parser(argparse.ArgumentParser):
+    """One whose mistakes are one line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        self.exit(2, f"error: {message}: --help lists the flags\n")
+
+
 def bare_parser(command: str, docstring: str) -> argparse.ArgumentParser:
-    """A parser that shows a module's docstring as its help."""
+    """A parser that shows a module's docstring as its help, and says in one line what is wrong with a flag."""
     summary, _, details = docstring.partition("\n\n")
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"python -m {command}",
         description=summary,
         epilog=details,
@@ -131,37 +139,45 @@ def train(
     from jaxconv.figures import write_augmented
     from jaxconv.fit import fit_seeds
     from jaxconv.resident import choose
-    from jaxconv.workdir import CONFIG, cannot_be_written, claim, environment, read_config
+    from jaxconv.workdir import CONFIG, cannot_be_written, claim, entries, environment, read_config, write_json
 
     use_cache()
     # Orbax's failures come as exceptions too; before them it would print the tracebacks of its threads.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     check_divides(config.batch_size)
-    workdirs = {config.seed: workdir}
-    if seeds is not None:
-        if (workdir / CONFIG).exists():
-            raise InputError(f"--workdir {workdir} holds a run of one seed: name another directory")
-        ours = {"result.json", "figures"}
-        if workdir.is_dir() and any(
-            path.name not in ours and not path.name.startswith("seed") for path in workdir.iterdir()
-        ):
-            raise InputError(f"--workdir {workdir} holds other files: name a new directory")
-        workdirs = {seed: workdir / f"seed{seed}" for seed in range(config.seed, config.seed + seeds)}
+    workdirs = {config.seed: workdir} if seeds is None else _of_seeds(workdir, config.seed, seeds)
     first = workdirs[config.seed]
-    if resume and augment_on is None and (first / CONFIG).exists():  # elsewhere it may have been the other
+    if resume and augment_on is None and CONFIG in entries(first):  # elsewhere it may have been the other
         augment_on = read_config(first).get("augment_on")
     augment_on = choose(augment_on, splits)
     described = described | {"augment_on": augment_on} | environment()
     with contextlib.ExitStack() as claims:
-        for seed, path in workdirs.items():
-            claims.enter_context(claim(path, described | {"seed": seed}, resume=resume))
+        configs = {path: described | {"seed": seed} for seed, path in workdirs.items()}
+        for path, of_run in configs.items():
+            claims.enter_context(claim(path, of_run, resume=resume))
         try:
+            for path, of_run in configs.items():  # when all are known to be right
+                write_json(path / CONFIG, of_run)
             if augment is not None:
                 write_augmented(splits.train, augment, workdir / "figures" / "augmented.png", title)
             results = fit_seeds(model, splits, config, workdirs, title=title, augment=augment, augment_on=augment_on)
             return results[0] if seeds is None else _sum_up(workdir, workdirs, results, title)
         except OSError as error:
+            if not Path(error.filename or "").absolute().is_relative_to(workdir.absolute()):
+                raise
             raise cannot_be_written(workdir, error) from error
+
+
+def _of_seeds(workdir: Path, seed: int, seeds: int) -> dict[int, Path]:
+    """A run directory for each seed."""
+    from jaxconv.workdir import CONFIG, entries
+
+    names = entries(workdir)
+    if CONFIG in names:
+        raise InputError(f"--workdir {workdir} holds a run of one seed: name another directory")
+    if any(name not in ("result.json", "result.part", "figures") and not name.startswith("seed") for name in names):
+        raise InputError(f"--workdir {workdir} holds other files: name a new directory")
+    return {seed: workdir / f"seed{seed}" for seed in range(seed, seed + seeds)}
 
 
 def _sum_up(workdir: Path, workdirs: dict[int, Path], results: list[dict[str, Any]], title: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Batches from records, by Grain: the endless training stream, and evaluation that sees each picture exactly once."""
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -77,10 +78,10 @@ def evaluation_batches(
 
 
 def _collate(records: Sequence[Mapping[str, Any]]) -> Batch:
-    """Each field of the records as one array; numbers as int32."""
+    """Each field of the records as one array; numbers, which must be whole, as int32."""
     columns = {name: [record[name] for record in records] for name in records[0]}
     return {
-        name: np.stack(rows) if isinstance(rows[0], np.ndarray) else np.array(rows, np.int32)
+        name: np.stack(rows) if isinstance(rows[0], np.ndarray) else np.array([*map(operator.index, rows)], np.int32)
         for name, rows in columns.items()
     }
 

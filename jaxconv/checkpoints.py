@@ -1,11 +1,13 @@
-"""Orbax checkpoints of a run: the latest and the best by val_loss, each complete or absent, and proved when it is read.
+"""Orbax checkpoints of a run: the two latest and the best by val_loss, each complete or absent, and proved when read.
 
 Orbax restores flipped bytes without noticing. So the digest of every value is kept in the file of the metrics.
 """
 
 import contextlib
+import errno
 import gc
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -29,6 +31,12 @@ from jaxconv.errors import InputError
 from jaxconv.train_step import TrainState
 
 DELETED = "deleted"  # a folder in that of the checkpoints, for those that are being removed
+LATEST = 2  # so that a damaged one does not cost all that was trained since the best
+
+OTHER_VALUES = "its values are not those that were saved"
+
+# Where these are the reason that a checkpoint cannot be read, it may be as sound as ever.
+OF_THE_MACHINE = {errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM}
 
 
 def _negative_val_loss(metrics: Mapping[str, Any]) -> float:
@@ -52,17 +60,16 @@ class Checkpoints:
 
     Entering proves them all. The damaged ones are named, and moved to a folder `damaged` beside this one.
 
-    `template` is a state, or its shapes from `jax.eval_shape`, with the structure of what is saved. The `latest` ones
-    are kept. What is restored is whole on every device, wherever it was saved.
+    `template` is a state, or its shapes from `jax.eval_shape`, with the structure of what is saved. What is restored is
+    whole on every device, wherever it was saved.
 
     Raises:
         InputError: on entering, with nothing moved, that none of the checkpoints is sound.
-        OSError: what is saved cannot be written. What was saved before stays.
+        OSError: what is saved cannot be written, and what was saved before stays; or read, but not for being damaged.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], template: TrainState, latest: int = 1) -> None:
-        # Orbax accepts a relative path here and fails in the background.
-        self._folder, self._latest = Path(folder).absolute(), latest
+    def __init__(self, folder: str | os.PathLike[str], template: TrainState) -> None:
+        self._folder = Path(folder).absolute()  # Orbax accepts a relative path and fails in the background
         everywhere = devices.everywhere()
         self._template = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), template
@@ -72,8 +79,8 @@ class Checkpoints:
         with contextlib.ExitStack() as closing:
             closing.enter_context(_closed_loops_unheard())
             closing.callback(self._remove_deleted)
-            self._remove_deleted()
             self._set_damaged_aside()
+            self._remove_deleted()
             self._manager = self._open()
             closing.callback(self._manager.close)
             self._closing = closing.pop_all()
@@ -88,7 +95,7 @@ class Checkpoints:
                 # max_to_keep would delete the newest when it is not among the best.
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                     [
-                        checkpoint_managers.LatestN(self._latest),
+                        checkpoint_managers.LatestN(LATEST),
                         checkpoint_managers.BestN(get_metric_fn=_negative_val_loss, reverse=False, n=1),
                     ]
                 ),
@@ -116,9 +123,9 @@ class Checkpoints:
                 raise RuntimeError(f"step {step} is older than the newest checkpoint in {self._folder}")
 
     @property
-    def latest_step(self) -> int:
-        """The step of the newest checkpoint, 0 if there is none."""
-        return self._manager.latest_step() or 0
+    def steps(self) -> list[int]:
+        """Those that are saved."""
+        return sorted(self._manager.all_steps())
 
     @property
     def best_step(self) -> int:
@@ -137,11 +144,10 @@ class Checkpoints:
 
     def forget_after(self, step: int) -> None:
         """Delete the checkpoints of later steps, and what a kill left beside the latest and the best."""
-        steps = sorted(self._manager.all_steps())
-        earlier = [saved for saved in steps if saved <= step]
+        earlier = [saved for saved in self.steps if saved <= step]
         best = max(earlier, key=lambda saved: (_negative_val_loss(self.metrics(saved)), saved), default=0)
-        for saved in steps:
-            if saved not in (best, *earlier[-self._latest :]):
+        for saved in self.steps:
+            if saved not in (best, *earlier[-LATEST:]):
                 self._manager.delete(saved)
 
     def restore(self, step: int) -> TrainState:
@@ -155,14 +161,13 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _storage(self) -> Iterator[None]:
-        """What stands between Orbax and the disk raises ValueError, with the system's number in its text."""
         try:
             yield
         except ValueError as error:
-            number = re.search(r"os_error_code='(\d+)'", str(error))
+            number = _system_s_number(error)
             if number is None:
                 raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(self._folder)) from error
+            raise OSError(number, os.strerror(number), str(self._folder)) from error
 
     def _set_damaged_aside(self) -> None:
         saved = [path for path in self._folder.glob("*") if path.name.isdigit()]
@@ -174,7 +179,7 @@ class Checkpoints:
         for path in damaged:
             aside = self._folder.with_name("damaged")
             aside.mkdir(exist_ok=True)
-            path.rename(aside / f"{path.name}-{len(list(aside.iterdir()))}")
+            path.rename(next(new for n in itertools.count() if not (new := aside / f"{path.name}-{n}").exists()))
 
     def _damage(self, path: Path) -> str:
         """What is wrong with a checkpoint; nothing if it is sound."""
@@ -183,10 +188,28 @@ class Checkpoints:
             proof = {name: metrics.pop(name) for name in ("sha256", "params_sha256")}
             with ocp.StandardCheckpointer() as checkpointer:
                 state = checkpointer.restore(path / "state", self._template)
-        except Exception as error:  # whatever JSON, Orbax and its storage make of damaged files
-            return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+        except Exception as error:
+            return _damage_that_shows_in(error)
         found = {"sha256": digest(state, int(path.name), metrics), "params_sha256": digest(state.params)}
-        return "" if found == proof else "its values are not those that were saved"
+        return "" if found == proof else OTHER_VALUES
+
+
+def _system_s_number(error: Exception) -> int | None:
+    """What stands between Orbax and the disk raises ValueError, with the number of the system's error in its text."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(number[1]) if number else getattr(error, "errno", None)
+
+
+def _damage_that_shows_in(error: Exception) -> str:
+    """What an error says of the checkpoint that was read; raises what may have another reason than damage.
+
+    JSON, Orbax and its storage raise all kinds of errors on damaged files.
+    """
+    if isinstance(error, MemoryError | jax.errors.JaxRuntimeError):
+        raise error
+    if (number := _system_s_number(error)) in OF_THE_MACHINE:
+        raise OSError(number, os.strerror(number)) from error
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
 
 def _metrics(checkpoint: Path) -> dict[str, Any]:
@@ -224,19 +247,22 @@ def restore_params(
         InputError: there are none, or they are damaged.
     """
     folder = (workdir / "checkpoints").absolute()
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    if not steps:
+        raise InputError(f"{folder} holds no checkpoint: name a run that has trained an epoch")
+    damage = ""
     with _closed_loops_unheard():
         try:
-            steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
             worth = {step: (_negative_val_loss(_metrics(folder / str(step))) if best else 0, step) for step in steps}
             step = max(steps, key=lambda step: worth[step])
             with ocp.CheckpointManager(folder, item_names=("state",)) as manager:
                 params = manager.restore(step, args=_params_alone(model, image_shape)).state["params"]
-            sound = digest(params) == _metrics(folder / str(step))["params_sha256"]
-            damage = "" if sound else f"{step}: its values are not those that were saved"
-        except Exception as error:  # as in `_damage`
-            damage = type(error).__name__
+            if digest(params) != _metrics(folder / str(step))["params_sha256"]:
+                damage = f"{step}: {OTHER_VALUES}"
+        except Exception as error:
+            damage = _damage_that_shows_in(error)
     if damage:
-        raise InputError(f"{folder} holds no weights to be relied on ({damage}): --resume takes the checkpoint before")
+        raise InputError(f"{folder} holds a damaged checkpoint ({damage}): --resume sets it aside, or name another run")
     return params, step
 
 

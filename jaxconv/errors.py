@@ -1,6 +1,7 @@
 """The failure that a user can cause, the end that a user can wish, and how a command ends when they happen."""
 
 import functools
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ Params = ParamSpec("Params")
 
 
 class InputError(ValueError):
-    """Something outside the program is wrong: one line that names the file or flag and the cure."""
+    """A run cannot go on for a reason outside the program: one line that names file, flag or step, and the cure."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -34,6 +35,9 @@ def one_line_errors(main: Callable[Params, None]) -> Callable[Params, None]:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except BrokenPipeError:  # whoever read the output has enough of it, such as head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+            sys.exit(128 + signal.SIGPIPE)
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             sys.exit(stopped.exit_code)

@@ -9,6 +9,7 @@ from statistics import fmean
 
 import flax.linen as nn
 import jax
+import optax
 
 from jaxconv import metrics
 from jaxconv.augment import RandomAffine
@@ -62,31 +63,50 @@ def fit_seeds(
     augment_on: str = "host",
 ) -> list[Row]:
     """`fit` with each seed of `workdirs`: one after the other, or vectorized into one program where that pays."""
+    _check_labels(model, splits)
     configs = [dataclasses.replace(config, seed=seed) for seed in workdirs]
+    image_shape, pictures = splits.train[0]["image"].shape, len(splits.train)
+    schedule = learning_rates(config.schedule, config.learning_rate, config.epochs * config.steps_of_an_epoch(pictures))
+    optimizer = rmsprop(schedule)
+    template = jax.eval_shape(lambda: create_state(model, image_shape, optimizer, config.seed))
+
+    def saved(workdir: Path) -> list[int]:
+        with Checkpoints(workdir / "checkpoints", template) as checkpoints:
+            return checkpoints.steps
+
     at_once = (
         augment_on == "device"
-        and pays_to_vectorize(model, splits.train[0]["image"].shape)
-        and side_by_side([*workdirs.values()], config, len(splits.train))
+        and pays_to_vectorize(model, image_shape)
+        and side_by_side([saved(workdir) for workdir in workdirs.values()], config, pictures)
     )
     results = []
     with Interrupts() as interrupts:
         for group in [configs] if at_once else [[config] for config in configs]:
             if len(configs) > 1:
                 print(f"seed {', '.join(str(config.seed) for config in group)}", flush=True)
-            paths = [workdirs[config.seed] for config in group]
-            results += _fit(model, splits, group, paths, title, augment, augment_on, interrupts)
+            with contextlib.ExitStack() as stack:
+                runs = []
+                for of_run in group:
+                    workdir = workdirs[of_run.seed]
+                    checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", template))
+                    runs.append(Run(of_run, splits.train, workdir, checkpoints, schedule, title))
+                results += _fit(model, splits, runs, optimizer, augment, augment_on, interrupts)
     return results
 
 
-def side_by_side(workdirs: list[Path], config: FitConfig, pictures: int) -> bool:
-    """Whether runs can go on together: all hold one checkpoint, and none has been trained over the next one's step."""
-    saved = [
-        {0} | {int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()}
-        for workdir in workdirs
-    ]
-    latest = [max(steps) for steps in saved]
+def _check_labels(model: nn.Module, splits: Splits) -> None:
+    """Raise ValueError where the net has no logit for a label: the loss would be that of something else."""
+    shapes, _ = layer_shapes(model, splits.train[0]["image"].shape)
+    logits, classes = shapes[-1][1][-1], len(splits.train.class_names)
+    if logits < classes and (logits, classes) != (1, 2):
+        raise ValueError(f"a net of {logits} logits cannot tell {classes} classes apart")
+
+
+def side_by_side(saved: list[list[int]], config: FitConfig, pictures: int) -> bool:
+    """Whether runs can go on together: all have saved one step, and none a step after the next checkpoint's."""
+    latest = [max([0, *steps]) for steps in saved]
     following = next(config.stretches(pictures, min(latest)), range(min(latest))).stop
-    return max(latest) <= following and all(min(latest) in steps for steps in saved)
+    return max(latest) <= following and all(min(latest) in (0, *steps) for steps in saved)
 
 
 def pays_to_vectorize(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
@@ -102,47 +122,30 @@ def pays_to_vectorize(model: nn.Module, image_shape: tuple[int, int, int]) -> bo
 def _fit(
     model: nn.Module,
     splits: Splits,
-    configs: list[FitConfig],
-    workdirs: list[Path],
-    title: str,
+    runs: list[Run],
+    optimizer: optax.GradientTransformation,
     augment: RandomAffine | None,
     augment_on: str,
     interrupts: Interrupts,
 ) -> list[Row]:
-    """Each epoch, in this order: train, validate, write the metrics lines, save the checkpoints.
+    """Each stretch of steps in this order: train, at the end of an epoch validate and write the lines, save.
 
-    A kill between any two loses no more than what was trained after the last checkpoint: on resume, lines of epochs
+    A kill between any two loses no more than what was trained since the checkpoint before: on resume, lines of epochs
     that were never saved are dropped, and the steps are trained again, to the same bits on a CPU. Curves so far are
     drawn while the devices validate.
     """
-    config = configs[0]  # the others have other seeds, and nothing else
+    config = runs[0].config  # the others have other seeds, and nothing else
     steps = config.steps_of_an_epoch(len(splits.train))
-    schedule = learning_rates(config.schedule, config.learning_rate, config.epochs * steps)
-    optimizer = rmsprop(schedule)
-
-    def new_state(seed: int) -> TrainState:
-        return create_state(model, splits.train[0]["image"].shape, optimizer, seed)
-
+    done = max(set[int].intersection(*({0, *run.checkpoints.steps} for run in runs)))
+    if done >= config.epochs * steps:
+        print(f"all {config.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
+    elif done:
+        print(f"going on after step {done} (epoch {done / steps:.2f})", flush=True)
+    image_shape = splits.train[0]["image"].shape
+    states = [run.go_back_to(done) or create_state(model, image_shape, optimizer, run.config.seed) for run in runs]
     with contextlib.ExitStack() as stack:
-        template, latest = jax.eval_shape(lambda: new_state(config.seed)), min(2, len(configs))
-        runs = [
-            Run(
-                of_run,
-                splits.train,
-                path,
-                stack.enter_context(Checkpoints(path / "checkpoints", template, latest)),
-                title,
-            )
-            for of_run, path in zip(configs, workdirs, strict=True)
-        ]
-        done = min(run.checkpoints.latest_step for run in runs)
-        if done >= config.epochs * steps:
-            print(f"all {config.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
-        elif done:
-            print(f"going on after step {done} (epoch {done / steps:.2f})", flush=True)
-        states = [run.go_back_to(done) or new_state(run.config.seed) for run in runs]
         feed: Streaming | Resident = (
-            stack.enter_context(Resident(splits, configs, done, augment))
+            stack.enter_context(Resident(splits, [run.config for run in runs], done, augment))
             if augment_on == "device"
             else Streaming(splits, config, done, augment, interrupts.noted)
         )
@@ -152,6 +155,7 @@ def _fit(
             states, sums, waited = feed.train(states, stretch)
             for run, of_run in zip(runs, sums, strict=True):
                 run.add(of_run, time.perf_counter() - started, waited)
+                run.checkpoints.wait()  # so that seeds are saved at most one stretch apart
             if runs[0].step % steps:
                 for run, state in zip(runs, states, strict=True):
                     run.save(state)
@@ -163,13 +167,10 @@ def _fit(
                         run.draw()
                     drawn = time.monotonic()
                 validated = [metrics.mean(metrics.total(sums)) for sums in validating]
-                seconds = time.perf_counter() - started
-                for run in runs:
-                    run.checkpoints.wait()  # so that seeds are saved at most one epoch apart
                 for run, state, scores in zip(runs, states, validated, strict=True):
-                    run.record(state, scores, seconds, learning_rate=float(schedule(run.step - 1)))
+                    run.record(state, scores, time.perf_counter() - started)
                 print(describe([run.rows[-1] for run in runs], config.epochs), flush=True)
-            where = f"{runs[0].step} steps are trained and saved in {', '.join(map(str, workdirs))}"
+            where = f"{runs[0].step} steps are trained and saved in {', '.join(str(run.workdir) for run in runs)}"
             interrupts.act(f"{where}: the same command with --resume goes on")
         return summarize(runs, states, feed, splits)
 
@@ -181,7 +182,8 @@ def summarize(runs: list[Run], states: list[TrainState], feed: Streaming | Resid
     """
     tested = {"last": ([len(run.rows) for run in runs], states)}
     if splits.validation is not splits.test:
-        tested["best"] = ([run.best_epoch for run in runs], [run.best_state() for run in runs])
+        best = [run.best() for run in runs]
+        tested["best"] = ([epoch for epoch, _ in best], [state for _, state in best])
     results: list[Row] = [{"val_acc_mean_last_10": fmean(row["val_acc"] for row in run.rows[-10:])} for run in runs]
     for name, (epochs, states) in tested.items():
         tests = feed.evaluate(states, splits.test)

@@ -27,12 +27,15 @@ class Interrupts:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._noted = number
-        self.__exit__(None, None, None)
+        self._restore()
 
     def noted(self) -> bool:
         """Whether there was a signal."""

@@ -42,4 +42,5 @@ def xla_threads() -> int:
 
     Sums are divided among them, so that another number is another rounding.
     """
-    return int(os.environ.get("NPROC", 0)) or usable_cores()
+    named = os.environ.get("NPROC", "")
+    return (int(named) if named.isdigit() else 0) or usable_cores()

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxconv.errors import InputError
-from jaxconv.workdir import write_whole
+from jaxconv.workdir import naming, write_whole
 
 Row = dict[str, Any]
 StepSums = dict[str, np.ndarray]  # float32[steps]: loss, correct and count of each step
@@ -72,23 +72,27 @@ def read(workdir: str | os.PathLike[str]) -> list[Row]:
     path = Path(workdir) / FILE
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     try:
-        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+        rows = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line is no JSON object")
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}): train anew in another --workdir") from error
+    return rows
 
 
 def append(workdir: str | os.PathLike[str], row: Row) -> None:
     """Add a line that is on the disk when this returns."""
-    with (Path(workdir) / FILE).open("a") as file:
+    path = Path(workdir) / FILE
+    with naming(path), path.open("a") as file:
         file.write(json.dumps(row) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def truncate(workdir: str | os.PathLike[str], epochs: int) -> list[Row]:
-    """Drop the lines of later epochs than `epochs`, whose weights were never saved; return the lines that stay."""
-    rows = [row for row in read(workdir) if row["epoch"] <= epochs]
-    path = Path(workdir) / FILE
-    if path.exists():
-        write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    """Drop the lines after the first `epochs`, whose weights were never saved; return the lines that stay."""
+    rows, path = read(workdir)[:epochs], Path(workdir) / FILE
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    if path.exists() and path.read_bytes() != content:
+        write_whole(path, content)
     return rows

@@ -201,6 +201,8 @@ class SplitDirectory:
         try:
             data = path.read_bytes()
             return decode(data, self.image_size, self.interpolation), hashlib.sha256(data).digest()
+        except MemoryError:
+            raise
         # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more on damaged files.
         except Exception as error:
             what = "is empty" if data == b"" else f"is not a picture that can be decoded ({reason(error)})"

@@ -6,6 +6,7 @@ draw for training from the host, so that both train on the same pictures, to the
 
 import dataclasses
 import itertools
+import operator
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -90,7 +91,7 @@ def choose(wish: str | None, splits: Splits) -> str:
         return "device"
     found = f"the pictures take {needed / 1e6:.1f} MB, and there is room for {room / 1e6:.1f} MB"
     if wish == "device":
-        raise InputError(f"--augment-on device: {found}: leave it out, and they are fed from the host")
+        raise InputError(f"--augment-on device: {found}: make room, or begin a run with --augment-on host")
     print(f"{found} on the device: they are fed from the host", flush=True)
     return "host"
 
@@ -101,7 +102,9 @@ def place(source: Source) -> Pictures:
     labels = np.empty(len(source), np.int32)
     for index in range(len(source)):
         record = source[index]
-        images[index], labels[index] = record["image"], record["label"]
+        if record["image"].dtype != np.uint8:  # which NumPy would make bytes of without a word
+            raise ValueError(f"the image of record {index} is {record['image'].dtype}, not uint8[h, w, c]")
+        images[index], labels[index] = record["image"], operator.index(record["label"])
     return jax.device_put({"image": images, "label": labels}, devices.everywhere())
 
 

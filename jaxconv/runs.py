@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxconv import figures, metrics
 from jaxconv.batches import batch_positions
-from jaxconv.checkpoints import Checkpoints
+from jaxconv.checkpoints import Checkpoints, digest
 from jaxconv.config import FitConfig
 from jaxconv.errors import InputError
 from jaxconv.metrics import Row, StepSums
@@ -27,6 +28,7 @@ class Run:
     source: Source
     workdir: Path
     checkpoints: Checkpoints
+    schedule: optax.Schedule
     title: str
     step: int = 0
     rows: list[Row] = dataclasses.field(default_factory=list)
@@ -39,17 +41,28 @@ class Run:
         """The state after a saved step, None for 0; what came later is forgotten.
 
         Raises:
-            InputError: metrics.jsonl lacks the lines of epochs before it.
+            InputError: the lines of metrics.jsonl are not those that were written before it, or all checkpoints of an
+                epoch and more are gone.
         """
-        self.step, epochs = step, step // self._steps
-        self.rows = metrics.truncate(self.workdir, epochs)
-        if [row["epoch"] for row in self.rows] != [*range(1, epochs + 1)]:
-            raise InputError(f"{self.workdir / metrics.FILE} lacks epochs before {epochs + 1}: train anew elsewhere")
+        state = self.checkpoints.restore(step) if step else None
+        new: dict[str, Any] = {"totals": {}, "rows_sha256": digest({}, [])}
+        saved = self.checkpoints.metrics(step) if step else new
+        self.step, self.totals = step, saved["totals"]
+        self.rows = self._lines_until(step // self._steps, saved["rows_sha256"])
         self.checkpoints.forget_after(step)
-        if not step:
-            return None
-        self.totals = self.checkpoints.metrics(step).get("totals", {})
-        return self.checkpoints.restore(step)
+        return state
+
+    def _lines_until(self, epochs: int, sha256: str) -> list[Row]:
+        """The lines of the first epochs, proved; later ones are dropped."""
+        rows, file = metrics.read(self.workdir), self.workdir / metrics.FILE
+        if digest({}, rows[:epochs]) != sha256:
+            raise InputError(f"{file} is not what was written until epoch {epochs}: train anew in another --workdir")
+        if len(rows) > epochs + 1:  # a kill between line and checkpoint leaves one too many
+            lost = f"{file} has {len(rows)} epochs, and no checkpoint after epoch {epochs} is there"
+            if not epochs:
+                raise InputError(f"{lost}: bring the checkpoints back, or train anew in another --workdir")
+            print(f"{lost}: {len(rows) - epochs} are trained again", flush=True)
+        return metrics.truncate(self.workdir, epochs)
 
     def add(self, sums: StepSums, seconds: float, waited: float) -> None:
         """Steps that were trained, one after the other.
@@ -65,16 +78,18 @@ class Run:
         times = {"seconds": np.array([seconds]), "waited": np.array([waited])}
         self.totals = metrics.add(self.totals, sums | times)
 
-    def record(self, state: TrainState, scores: Row, seconds: float, learning_rate: float) -> None:
+    def record(self, state: TrainState, scores: Row, seconds: float) -> None:
         """The end of an epoch: its line and its checkpoint. `scores` are those of validation, which took `seconds`.
 
         Raises:
-            InputError: the validation loss is not finite.
+            InputError: the validation loss or the weights are not finite.
         """
         if not math.isfinite(scores["loss"]):
             raise self._diverged(f"the validation loss is {scores['loss']} after", self.step - 1)
+        self._check_finite(state)
         row: Row = {"epoch": self.step // self._steps, "step": self.step} | metrics.mean(self.totals)
-        row |= {"val_loss": scores["loss"], "val_acc": scores["acc"], "learning_rate": learning_rate}
+        row |= {"val_loss": scores["loss"], "val_acc": scores["acc"]}
+        row |= {"learning_rate": float(self.schedule(self.step - 1))}  # of the epoch's last step
         row |= {"seconds": round(self.totals["seconds"] + seconds, 3)} | metrics.speed(self.totals)
         self.rows.append(row)
         self.totals = {}
@@ -87,23 +102,22 @@ class Run:
         Raises:
             InputError: the weights are not finite.
         """
+        self._check_finite(state)
+        written = {"totals": self.totals, "rows_sha256": digest({}, self.rows)}
+        self.checkpoints.save(self.step, state, written | more)
+
+    def _check_finite(self, state: TrainState) -> None:
         if not jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), state.params)):
             raise self._diverged("the weights are not finite after", self.step - 1)
-        self.checkpoints.save(self.step, state, {"totals": self.totals} | more)
 
-    @property
-    def best_epoch(self) -> int:
-        """That of the lowest val_loss among those that are saved."""
+    def best(self) -> tuple[int, TrainState]:
+        """The epoch of the lowest val_loss among those that are saved, and its state."""
         best = self.checkpoints.best_step // self._steps
         lowest = min(self.rows, key=lambda row: row["val_loss"])
         if lowest["val_loss"] < self.rows[best - 1]["val_loss"]:  # it was damaged and set aside
             lost = f"the weights of epoch {lowest['epoch']}, the best by val_loss, are lost"
             print(f"{lost}: the best that is saved is epoch {best}", flush=True)
-        return best
-
-    def best_state(self) -> TrainState:
-        """Its state."""
-        return self.checkpoints.restore(self.checkpoints.best_step)
+        return best, self.checkpoints.restore(best * self._steps)
 
     def draw(self) -> None:
         """The curves so far."""

@@ -45,8 +45,15 @@ def learning_rates(schedule: str, peak: float, steps: int) -> optax.Schedule:
 
 
 @functools.cache  # as `rmsprop`: equal models have one, not each its own
-def _apply(model: nn.Module) -> Callable[..., Any]:
+def _apply_of_equals(model: nn.Module) -> Callable[..., Any]:
     return model.apply
+
+
+def _apply(model: nn.Module) -> Callable[..., Any]:
+    try:
+        return _apply_of_equals(model)
+    except TypeError:  # with a list among its fields it has no hash
+        return model.apply
 
 
 def create_state(

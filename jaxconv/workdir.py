@@ -16,9 +16,9 @@ from jaxconv.machine import xla_threads
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint", "numpy", "opencv-python-headless", "pillow")
 
-# What may differ when a run is resumed: where it runs, where its pictures lie, how much longer it is to go on, and how
-# often it is saved.
-MAY_CHANGE = ("versions.", "device.", "data.path", "epochs", "checkpoint_every")
+# What may differ when a run is resumed, beside versions and device: where its pictures lie, how much longer it is to go
+# on, and how often it is saved.
+MAY_CHANGE = ("data.path", "epochs", "checkpoint_every")
 
 CONFIG, LOCK = "config.json", ".lock"
 
@@ -48,38 +48,56 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write the file whole, on the disk when this returns, or not at all."""
+    """Write the file whole or not at all."""
     part = path.with_suffix(".part")
+    with naming(path):
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError in this context name the file, which those of writing do not by themselves."""
     try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def entries(workdir: Path) -> set[str]:
+    """The names in a run directory; none where there is no such directory yet.
+
+    Raises:
+        InputError: it is a file, or closed.
+    """
+    try:
+        return {entry.name for entry in workdir.iterdir()}
+    except FileNotFoundError:
+        return set()
+    except NotADirectoryError as error:
+        raise InputError(f"--workdir {workdir} is a file or lies in one: name a directory") from error
+    except OSError as error:
+        raise cannot_be_written(workdir, error) from error
 
 
 @contextlib.contextmanager
 def claim(workdir: Path, config: dict[str, Any], *, resume: bool) -> Iterator[None]:
-    """Hold the run directory for this process alone: made, or checked to be of the same config; writes config.json.
+    """Hold the run directory for this process alone: a new one, or that of a run with the same config.
 
     Raises:
         InputError: the directory holds something and `resume` is off, or it holds a run with another config, or
             another process holds it.
     """
-    path = workdir / CONFIG
-    if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"--workdir {workdir} is a file: name a directory")
-    if (
-        workdir.exists()
-        and not path.exists()
-        and any(entry.name not in (LOCK, "config.part") for entry in workdir.iterdir())
-    ):
+    names = entries(workdir)
+    if CONFIG not in names and names - {LOCK, "config.part"}:
         raise InputError(f"--workdir {workdir} holds other files: name a new directory")
-    if resume and not path.exists():
-        print(f"--resume: {workdir} holds no run yet, it begins now", flush=True)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(workdir / LOCK).acquire(blocking=False)
@@ -88,7 +106,7 @@ def claim(workdir: Path, config: dict[str, Any], *, resume: bool) -> Iterator[No
     except OSError as error:
         raise cannot_be_written(workdir, error) from error
     with lock:
-        if path.exists():
+        if (workdir / CONFIG).exists():
             if not resume:
                 raise InputError(
                     f"--workdir {workdir} holds a run: continue it with --resume, or name another directory"
@@ -96,10 +114,8 @@ def claim(workdir: Path, config: dict[str, Any], *, resume: bool) -> Iterator[No
             old = read_config(workdir)
             _check_same(workdir, old, config)
             _warn_of_threads(old.get("device", {}), config.get("device", {}))
-        try:
-            write_json(path, config)
-        except OSError as error:
-            raise cannot_be_written(workdir, error) from error
+        elif resume:
+            print(f"--resume: {workdir} holds no run yet, it begins now", flush=True)
         yield
 
 
@@ -116,22 +132,23 @@ def read_config(workdir: Path) -> dict[str, Any]:
         InputError: it cannot be read.
     """
     try:
-        return json.loads((workdir / CONFIG).read_text())
+        config = json.loads((workdir / CONFIG).read_text())
+        if not isinstance(config, dict):
+            raise ValueError("it is no JSON object")
     except (OSError, ValueError) as error:
-        raise InputError(f"{workdir / CONFIG} is damaged ({error}): train anew in another --workdir") from error
+        raise InputError(f"{workdir / CONFIG} cannot be read ({error}): name a run, or train anew") from error
+    return config
 
 
 def _check_same(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    if new["epochs"] < old.get("epochs", 0):
-        raise InputError(
-            f"--resume: the run in {workdir} is one of {old['epochs']} epochs: --epochs can make it longer, not shorter"
-        )
     was, is_now = _flatten(old), _flatten(new)
     differences = [
         f"{key}={_short(was.get(key))}, but now it is {_short(is_now.get(key))}"
         for key in sorted(was.keys() | is_now.keys())
-        if not key.startswith(MAY_CHANGE) and was.get(key) != is_now.get(key)
+        if was.get(key) != is_now.get(key) and key not in MAY_CHANGE and not key.startswith(("versions.", "device."))
     ]
+    if isinstance(old.get("epochs"), int) and new["epochs"] < old["epochs"]:
+        differences.append(f"epochs={old['epochs']}, but now it is {new['epochs']}, and a run is only made longer")
     if differences:
         raise InputError(
             f"--resume: the run in {workdir} has {'; '.join(differences)}: resume with the old settings and pictures, "
@@ -147,7 +164,10 @@ def _short(value: str | None) -> str:
 def _warn_of_threads(old: dict[str, Any], new: dict[str, Any]) -> None:
     was, is_now = old.get("threads"), new.get("threads")
     if old.get("platform") == new.get("platform") == "cpu" and was != is_now:
-        print(f"the run had {was} threads and has {is_now} now: it goes on to rounding, with NPROC={was} to the bit")
+        print(
+            f"the run had {was} threads and has {is_now} now: it goes on to rounding, with NPROC={was} to the bit",
+            flush=True,
+        )
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import filelock
 import pytest
 from nets import SmallNet
 
@@ -136,6 +137,35 @@ def test_a_broken_picture_ends_the_command_before_it_leaves_anything(photos, tmp
 )
 def test_wrong_numbers_are_named(capsys, flag, value):
     assert f"error: {flag} is " in fails(capsys, flag, value)
+
+
+def test_several_seeds_change_together_or_not_at_all(photos, tmp_path, capsys, monkeypatch):
+    """One of them is in use, so that none is made longer; a part of a result is no foreign file."""
+    monkeypatch.setattr(folders, "net", lambda config, classes: SmallNet())
+    command = ["--data", str(photos), "--workdir", str(tmp_path), "--seeds", "2", *SHORT]
+    catsdogs.main(command)
+    (tmp_path / "result.part").touch()
+    before = (tmp_path / "seed0/config.json").read_text()
+    with filelock.FileLock(tmp_path / "seed1/.lock"):
+        assert "seed1 is in use by another process" in fails(capsys, *command, "--resume", "--epochs", 3)
+    assert (tmp_path / "seed0/config.json").read_text() == before
+    catsdogs.main([*command, "--resume", "--epochs", "3"])
+    assert json.loads((tmp_path / "seed1/config.json").read_text())["epochs"] == 3
+
+
+def test_what_is_not_the_run_directory_s_is_not_blamed_on_it(photos, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError(28, "No space left on device", "/dev/full")
+
+    monkeypatch.setattr("jaxconv.fit.fit_seeds", fail)
+    with pytest.raises(OSError, match="/dev/full"):
+        catsdogs.main(["--data", str(photos), "--workdir", str(tmp_path / "run"), *SHORT])
+
+
+def test_a_mistyped_flag_is_one_line(capsys):
+    assert fails(capsys, "--epoch-count", 3) == (
+        "error: unrecognized arguments: --epoch-count 3: --help lists the flags\n"
+    )
 
 
 def test_help_and_mistakes_need_no_jax():

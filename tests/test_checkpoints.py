@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from jaxconv.checkpoints import Checkpoints, restore_params
@@ -30,33 +31,34 @@ def leaves(state: TrainState) -> list[jax.Array]:
 @pytest.mark.parametrize(
     "val_losses, kept",
     [
-        ([0.5, 0.9, 0.7], {1, 3}),  # the best and the latest
-        ([0.9, 0.5], {2}),
-        ([0.9, 0.9], {2}),
+        ([0.5, 0.9, 0.7, 0.6], {1, 3, 4}),  # the best and the two latest
+        ([0.9, 0.8, 0.5], {2, 3}),
+        ([0.9, 0.9, 0.9], {2, 3}),
     ],
 )
 def test_the_latest_and_the_best_stay(tmp_path, val_losses, kept):
     with Checkpoints(tmp_path / "checkpoints", state_of(0)) as checkpoints:
-        assert (checkpoints.latest_step, checkpoints.best_step) == (0, 0)
+        assert (checkpoints.steps, checkpoints.best_step) == ([], 0)
         for epoch, val_loss in enumerate(val_losses, 1):
             checkpoints.save(epoch, state_of(epoch), {"val_loss": val_loss})
     assert {int(path.name) for path in (tmp_path / "checkpoints").iterdir()} == kept
     with Checkpoints(tmp_path / "checkpoints", state_of(0)) as checkpoints:
-        assert checkpoints.latest_step == len(val_losses)
-        assert checkpoints.best_step == min(kept)
+        assert checkpoints.steps[-1] == len(val_losses)
+        assert checkpoints.best_step == min(range(1, len(val_losses) + 1), key=lambda n: (val_losses[n - 1], -n))
 
 
-def test_later_epochs_can_be_forgotten_where_more_are_kept(tmp_path):
-    with Checkpoints(tmp_path / "checkpoints", state_of(0), latest=2) as checkpoints:
+def test_later_epochs_can_be_forgotten(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path / "checkpoints", state_of(0)) as checkpoints:
         for epoch, val_loss in enumerate([0.1, 0.9, 0.8, 0.7], 1):
             checkpoints.save(epoch, state_of(epoch), {"val_loss": val_loss})
         checkpoints.wait()
         assert {int(path.name) for path in (tmp_path / "checkpoints").iterdir()} == {1, 3, 4}
         checkpoints.forget_after(3)
-        assert checkpoints.latest_step == 3
+        assert checkpoints.steps[-1] == 3
         checkpoints.save(4, state_of(5), {"val_loss": 0.6})
         checkpoints.wait()
         assert int(checkpoints.restore(4).step) == 5
+    monkeypatch.setattr("jaxconv.checkpoints.LATEST", 1)
     with Checkpoints(tmp_path / "checkpoints", state_of(0)) as checkpoints:  # as if killed before the third was deleted
         checkpoints.forget_after(4)
     assert {int(path.name) for path in (tmp_path / "checkpoints").iterdir()} == {1, 4}
@@ -112,7 +114,7 @@ def two_checkpoints(tmp_path_factory):
 def is_restored(folder, states, output) -> str:
     """What came of the newest of two checkpoints after one of them was damaged."""
     with Checkpoints(folder / "checkpoints", states[0]) as checkpoints:
-        step = checkpoints.latest_step
+        step = checkpoints.steps[-1]
         restored = checkpoints.restore(step)
         assert checkpoints.metrics(step)["totals"] == {"loss": 0.1 * step}
     for one, other in zip(leaves(states[step]), leaves(restored), strict=True):
@@ -165,14 +167,50 @@ def test_a_second_damaged_checkpoint_of_the_same_step_is_kept_too(two_checkpoint
     assert {path.name for path in (folder / "damaged").iterdir()} == {"10-0", "10-1"}
 
 
+def test_names_in_the_folder_of_damaged_ones_are_never_taken(two_checkpoints, tmp_path):
+    """Somebody may have removed the first of two."""
+    whole, states = two_checkpoints
+    folder = shutil.copytree(whole, tmp_path / "run")
+    (folder / "damaged/10-1").mkdir(parents=True)
+    for expected in ({"10-0", "10-1"}, {"10-0", "10-1", "10-2"}):
+        (folder / "checkpoints/10/metrics/metrics").unlink()
+        with Checkpoints(folder / "checkpoints", states[0]) as checkpoints:
+            checkpoints.save(10, states[10], {"val_loss": 1.0})
+        assert {path.name for path in (folder / "damaged").iterdir()} == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+        OSError(24, "Too many open files"),
+        ValueError("... [os_error_code='5' source locations=...]"),
+    ],
+)
+def test_what_is_the_fault_of_the_machine_is_not_called_damage(two_checkpoints, tmp_path, monkeypatch, error):
+    whole, states = two_checkpoints
+    folder = shutil.copytree(whole, tmp_path / "run")
+    before = faults.contents(folder)
+
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(ocp.StandardCheckpointer, "restore", fail)
+    with pytest.raises((MemoryError, RuntimeError, OSError)) as raised:
+        Checkpoints(folder / "checkpoints", states[0]).__enter__()
+    assert not isinstance(raised.value, InputError)
+    assert faults.contents(folder) == before
+
+
 @pytest.mark.parametrize("kind", ["flip some bytes", "remove the folder"])
 def test_damaged_weights_are_not_read(tmp_path, kind):
     with Checkpoints(tmp_path / "checkpoints", create_state(DenseNet(), (4, 4, 1), rmsprop(1e-4), 0)) as checkpoints:
         checkpoints.save(1, create_state(DenseNet(), (4, 4, 1), rmsprop(1e-4), 1), {"val_loss": 1.0})
     faults.damage(tmp_path / "checkpoints/1/state/d", kind, random.Random(1))
-    with pytest.raises(InputError, match=r"holds no weights to be relied on \(\w+"):
+    with pytest.raises(InputError, match=r"holds a damaged checkpoint \(\w+.*\): --resume sets"):
         restore_params(DenseNet(), (4, 4, 1), tmp_path)
-    with pytest.raises(InputError, match="holds no weights to be relied on"):
+    with pytest.raises(InputError, match="holds no checkpoint: name a run that has trained an epoch"):
         restore_params(DenseNet(), (4, 4, 1), tmp_path / "elsewhere")
 
 

@@ -1,4 +1,6 @@
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -42,3 +44,16 @@ def test_an_interrupt_is_one_line_and_a_shell_s_exit_code(error, code, line, cap
         main()
     assert stop.value.code == code
     assert capsys.readouterr() == ("", line)
+
+
+def test_whoever_stops_reading_ends_a_command_quietly():
+    """As `| head` does."""
+    code = (
+        "import sys; from jaxconv.errors import one_line_errors\n"
+        "one_line_errors(lambda: [print('x' * 1000, flush=True) for _ in range(1000)])()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -18,7 +18,7 @@ from jaxconv.config import FitConfig
 from jaxconv.errors import InputError, Stopped
 from jaxconv.fit import describe, fit, fit_seeds, pays_to_vectorize, side_by_side
 from jaxconv.models import CatsDogsConvNet, DenseNet
-from jaxconv.records import read_splits
+from jaxconv.records import ArraySource, Splits, read_splits
 from jaxconv.resident import Resident
 from jaxconv.runs import Run
 from jaxconv.streaming import Streaming, evaluate
@@ -45,7 +45,7 @@ def state_of(workdir):
     optimizer = rmsprop(learning_rates("constant", 1e-4, 1))
     template = jax.eval_shape(lambda: create_state(CatsDogsConvNet(dropout=0.5), (46, 46, 3), optimizer, 0))
     with Checkpoints(workdir / "checkpoints", template) as checkpoints:
-        state = checkpoints.restore(checkpoints.latest_step)
+        state = checkpoints.restore(checkpoints.steps[-1])
     return jax.device_get((state.step, state.params, state.opt_state))
 
 
@@ -69,7 +69,7 @@ def test_what_a_run_leaves_behind(whole):
     assert all(0 <= row["data_wait"] <= 1 for row in rows)
     assert all(row["acc"] * 12 == round(row["acc"] * 12) and row["val_acc"] * 5 % 1 < 1e-6 for row in rows)
     best = min(rows, key=lambda row: row["val_loss"])["epoch"]
-    assert {int(path.name) for path in (workdir / "checkpoints").iterdir()} == {3 * best, 9}
+    assert {int(path.name) for path in (workdir / "checkpoints").iterdir()} == {3 * best, 6, 9}
     assert sorted(path.name for path in (workdir / "figures").iterdir()) == ["accuracy.png", "loss.png"]
     assert json.loads((workdir / "result.json").read_text()) == result
     assert (result["last"]["epoch"], result["best"]["epoch"]) == (3, best)
@@ -171,6 +171,48 @@ def test_a_run_that_diverges_names_step_and_pictures_and_keeps_its_checkpoint(sp
     assert (faults.contents(tmp_path / "checkpoints"), metrics.read(tmp_path)) == before
 
 
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_seeds_go_on_from_their_sound_checkpoints(vectorized, splits, tmp_path, monkeypatch):
+    """Of the first seed the newest is damaged, of the second the one before: none is sound in both."""
+    monkeypatch.setattr("jaxconv.fit.pays_to_vectorize", lambda *_: vectorized)
+    config = FitConfig(epochs=4, steps_per_epoch=2, batch_size=4, learning_rate=1e-5)
+    options = {"title": "a test", "augment_on": "device"}
+    workdirs = {seed: tmp_path / f"seed{seed}" for seed in (4, 9)}
+    fit_seeds(DenseNet(), splits, config, workdirs, **options)
+    before = {seed: rows_of(workdir) for seed, workdir in workdirs.items()}
+    for seed, step in ((4, 8), (9, 6)):
+        (workdirs[seed] / f"checkpoints/{step}/metrics/metrics").unlink()
+    fit_seeds(DenseNet(), splits, config, workdirs, **options)
+    for seed, workdir in workdirs.items():
+        for row, expected in zip(rows_of(workdir), before[seed], strict=True):
+            assert row == pytest.approx(expected, rel=1e-5)
+    assert {path.name for path in (workdirs[9] / "checkpoints").iterdir()} == {"8"}
+
+
+def test_a_net_that_cannot_tell_the_classes_is_refused(splits, tmp_path):
+    images = np.zeros((6, 12, 12, 3), np.uint8)
+    ten = ArraySource(images, np.arange(6, dtype=np.int32), list("0123456789"))
+    config = FitConfig(epochs=1, steps_per_epoch=2, batch_size=4, learning_rate=1e-5)
+    with pytest.raises(ValueError, match="a net of 1 logits cannot tell 10 classes apart"):
+        fit(SmallNet(), Splits(ten, ten, ten), config, tmp_path, title="a test")
+
+
+@pytest.mark.parametrize("augment_on", ["host", "device"])
+@pytest.mark.parametrize("change, error", [({"label": 0.9}, TypeError), ({"image": np.float32}, ValueError)])
+def test_records_of_other_types_are_refused(augment_on, change, error, splits, tmp_path):
+    """Bytes made of fractions would be black pictures, and labels other labels."""
+
+    class Other(ArraySource):
+        def __getitem__(self, index):
+            record = super().__getitem__(index)
+            return record | ({"image": np.float32(record["image"]) / 255} if "image" in change else change)
+
+    train = Other(np.full((6, 12, 12, 3), 200, np.uint8), np.zeros(6, np.int32), ["a", "b"])
+    config = FitConfig(epochs=1, steps_per_epoch=2, batch_size=4, learning_rate=1e-5)
+    with pytest.raises(error):
+        fit(SmallNet(), Splits(train, train, train), config, tmp_path, title="a test", augment_on=augment_on)
+
+
 def test_weights_of_a_run_score_what_its_lines_say(whole, splits):
     """To the bit: pictures, labels and predictions stay in step through saving and restoring."""
     workdir, result, _ = whole
@@ -259,13 +301,10 @@ def test_only_dense_nets_on_an_accelerator_are_vectorized(model, backend, pays, 
         ([(10, 12), (10,)], 2, True),
     ],
 )
-def test_seeds_go_on_together_only_from_a_step_that_all_hold(saved, every, together, tmp_path):
+def test_seeds_go_on_together_only_from_a_step_that_all_hold(saved, every, together):
     """Else finished seeds would be trained again. Of ten pictures two a step make epochs of five steps."""
     config = FitConfig(epochs=4, steps_per_epoch=None, batch_size=2, learning_rate=1e-5, checkpoint_every=every)
-    for seed, steps in enumerate(saved):
-        for step in steps:
-            (tmp_path / str(seed) / "checkpoints" / str(step)).mkdir(parents=True)
-    assert side_by_side([tmp_path / "0", tmp_path / "1"], config, 10) == together
+    assert side_by_side([list(steps) for steps in saved], config, 10) == together
 
 
 @pytest.mark.parametrize("model, vectorized", [(SmallNet(), False), (SmallNet(), True), (DenseNet(), True)])

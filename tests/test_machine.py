@@ -52,5 +52,8 @@ def test_xla_s_threads_are_those_of_the_environment_or_one_a_core(monkeypatch):
     """`NPROC` is XLA's own; that it makes runs equal on any cores is tested in test_whole_runs."""
     monkeypatch.setenv("NPROC", "5")
     assert machine.xla_threads() == 5
+    for unset in ("", "two"):
+        monkeypatch.setenv("NPROC", unset)
+        assert machine.xla_threads() == machine.usable_cores()
     monkeypatch.delenv("NPROC")
     assert machine.xla_threads() == machine.usable_cores()

@@ -83,7 +83,7 @@ def test_speed_is_of_training_and_its_waiting():
     assert found == {"images_per_second": 160.0, "data_wait": 0.25}
 
 
-@pytest.mark.parametrize("line", ['{"epoch": 1, "lo\n', "\xff\n"])
+@pytest.mark.parametrize("line", ['{"epoch": 1, "lo\n', "\xff\n", "null\n", "[1]\n"])
 def test_a_damaged_line_is_named(tmp_path, line):
     (tmp_path / "metrics.jsonl").write_bytes(line.encode("latin1") + b'{"epoch": 2}\n')
     with pytest.raises(InputError, match=r"metrics.jsonl is damaged \(.*\): train anew in another --workdir"):

@@ -59,7 +59,7 @@ def test_a_run_learns_the_digits_and_can_be_resumed(model, files: Path, capsys) 
     assert result["last"]["test_acc"] > 0.9
     assert len(result["last"]["test_confusion"]) == 10
     assert "holds a run: continue it with --resume" in fails(capsys, *command)
-    assert "is one of 4 epochs: --epochs can make it longer, not shorter" in fails(
+    assert "epochs=4, but now it is 3, and a run is only made longer" in fails(
         capsys, *command, "--epochs", 3, "--resume"
     )
     mnist.main([*command, "--epochs", "5", "--resume"])

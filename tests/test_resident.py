@@ -166,5 +166,8 @@ def test_pictures_go_to_an_accelerator_that_has_room(splits, monkeypatch, capsys
 def test_a_wish_for_which_there_is_no_room_is_an_error(splits, monkeypatch):
     """Of the host's memory here, through which the pictures go."""
     monkeypatch.setattr(resident, "available_memory", lambda: 100_000)
-    with pytest.raises(InputError, match=r"--augment-on device: the pictures take 0.1 MB, .* leave it out"):
+    with pytest.raises(
+        InputError,
+        match=r"--augment-on device: the pictures take 0.1 MB, .* make room, or begin a run with --augment-on host",
+    ):
         resident.choose("device", splits)

@@ -18,6 +18,7 @@ from jaxconv.train_step import TrainState
 
 SOURCE = ArraySource(np.zeros((5, 4, 4, 3), np.uint8), np.zeros(5, np.int32), ["a", "b"])
 CONFIG = FitConfig(epochs=4, steps_per_epoch=None, batch_size=2, learning_rate=0.1)  # 3 steps an epoch
+SCHEDULE = optax.constant_schedule(0.1)
 SCORES = {"loss": 0.5, "acc": 0.75}
 
 
@@ -43,7 +44,7 @@ def checkpoints(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, checkpoints):
-    return Run(CONFIG, SOURCE, tmp_path, checkpoints, "a test")
+    return Run(CONFIG, SOURCE, tmp_path, checkpoints, SCHEDULE, "a test")
 
 
 def test_an_epoch_in_pieces_is_a_whole_one(run, tmp_path, checkpoints):
@@ -52,10 +53,10 @@ def test_an_epoch_in_pieces_is_a_whole_one(run, tmp_path, checkpoints):
     run.add(sums(*losses[:1]), 1.0, 0.25)
     run.save(state_of(1))
     checkpoints.wait()
-    again = Run(CONFIG, SOURCE, tmp_path, checkpoints, "a test")
+    again = Run(CONFIG, SOURCE, tmp_path, checkpoints, SCHEDULE, "a test")
     assert float(again.go_back_to(1).params["kernel"][0, 0]) == 1
     again.add(sums(*losses[1:]), 1.0, 0.25)
-    again.record(state_of(2), SCORES, 0.5, 0.1)
+    again.record(state_of(2), SCORES, 0.5)
     (row,) = metrics.read(tmp_path)
     assert row == {
         "epoch": 1,
@@ -69,7 +70,7 @@ def test_an_epoch_in_pieces_is_a_whole_one(run, tmp_path, checkpoints):
         "images_per_second": 3.0,
         "data_wait": 0.25,
     }
-    assert again.best_epoch == 1
+    assert again.best()[0] == 1
 
 
 @pytest.mark.parametrize("loss, said", [(np.nan, "nan"), (np.inf, "inf")])
@@ -84,34 +85,62 @@ def test_the_first_loss_that_is_not_finite_is_named_with_its_pictures(run, loss,
 def test_weights_and_validation_that_are_not_finite_are_never_saved(run, checkpoints, tmp_path):
     run.add(sums(1, 1, 1), 1.0, 0.0)
     with pytest.raises(InputError, match=r"the validation loss is nan after step 3 \(epoch 1\)"):
-        run.record(state_of(1), SCORES | {"loss": float("nan")}, 1.0, 0.1)
+        run.record(state_of(1), SCORES | {"loss": float("nan")}, 1.0)
     with pytest.raises(InputError, match=r"the weights are not finite after step 3 \(epoch 1\)"):
         run.save(state_of(float("inf")))
-    assert (checkpoints.latest_step, metrics.read(tmp_path)) == (0, [])
+    assert (checkpoints.steps, metrics.read(tmp_path)) == ([], [])
 
 
-def test_lines_that_are_missing_are_named(run, tmp_path, checkpoints):
+@pytest.fixture
+def two_epochs(run, tmp_path, checkpoints):
     for step in (3, 6):
         run.add(sums(1, 1, 1), 1.0, 0.0)
-        run.record(state_of(step), SCORES, 1.0, 0.1)
+        run.record(state_of(step), SCORES, 1.0)
     checkpoints.wait()
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "metrics.jsonl").write_text(lines[1])
-    with pytest.raises(InputError, match=r"metrics.jsonl lacks epochs before 3: train anew elsewhere"):
+    return run, tmp_path / "metrics.jsonl"
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: text.replace("0.75", "0.85", 1), lambda text: text.partition("\n")[2], lambda text: ""]
+)
+def test_lines_are_proved_by_the_checkpoint(two_epochs, change):
+    """A changed figure would else choose another best."""
+    run, file = two_epochs
+    file.write_text(change(file.read_text()))
+    before = file.read_text()
+    with pytest.raises(InputError, match=r"metrics.jsonl is not what was written until epoch 2: train anew in another"):
         run.go_back_to(6)
-    (tmp_path / "metrics.jsonl").write_text("{" + "".join(lines))
-    with pytest.raises(InputError, match=r"metrics.jsonl is damaged \(.*\): train anew in another --workdir"):
-        run.go_back_to(6)
+    assert file.read_text() == before
+
+
+def test_lost_checkpoints_are_said(run, checkpoints, tmp_path, capsys):
+    """One line too many is what a kill leaves."""
+    for epoch in range(1, 5):
+        run.add(sums(1, 1, 1), 1.0, 0.0)
+        run.record(state_of(epoch), SCORES | {"loss": epoch / 10}, 1.0)
+    checkpoints.wait()
+    assert checkpoints.steps == [3, 9, 12]
+    lost = f"{tmp_path / 'metrics.jsonl'} has 4 epochs, and no checkpoint after epoch"
+    with pytest.raises(InputError, match=f"{lost} 0 is there: bring the checkpoints back, or train anew in another"):
+        run.go_back_to(0)
+    assert (len(metrics.read(tmp_path)), checkpoints.steps) == (4, [3, 9, 12])
+    run.go_back_to(9)
+    assert (len(metrics.read(tmp_path)), checkpoints.steps) == (3, [3, 9])
+    assert capsys.readouterr().out == ""
+    run.go_back_to(3)
+    assert (len(metrics.read(tmp_path)), checkpoints.steps) == (1, [3])
+    said = capsys.readouterr().out
+    assert said.endswith("has 3 epochs, and no checkpoint after epoch 1 is there: 2 are trained again\n")
 
 
 def test_a_best_epoch_whose_weights_are_lost_is_named(run, tmp_path, checkpoints, capsys):
     for step, loss in ((3, 0.1), (6, 0.3), (9, 0.2), (12, 0.4)):
         run.add(sums(1, 1, 1), 1.0, 0.0)
-        run.record(state_of(step), SCORES | {"loss": loss}, 1.0, 0.1)
-    assert run.best_epoch == 1
+        run.record(state_of(step), SCORES | {"loss": loss}, 1.0)
+    assert run.best()[0] == 1
     assert capsys.readouterr().out == ""
     run.rows[1]["val_loss"] = 0.05
-    assert run.best_epoch == 1
+    assert run.best()[0] == 1
     assert capsys.readouterr().out == (
         "the weights of epoch 2, the best by val_loss, are lost: the best that is saved is epoch 1\n"
     )
@@ -121,8 +150,8 @@ def test_what_is_saved_in_the_middle_of_an_epoch_is_never_the_best(run, checkpoi
     for step in range(1, 5):
         run.add(sums(1), 1.0, 0.0)
         if step == 3:
-            run.record(state_of(step), SCORES, 1.0, 0.1)
+            run.record(state_of(step), SCORES, 1.0)
         else:
             run.save(state_of(step))
-    assert (checkpoints.best_step, checkpoints.latest_step) == (3, 4)
+    assert (checkpoints.best_step, checkpoints.steps) == (3, [3, 4])
     assert json.loads(json.dumps(checkpoints.metrics(4)))["totals"]["count"] == 2

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -231,3 +232,24 @@ def test_the_confusion_matrix_has_labels_as_rows():
 def test_probabilities_by_hand():
     np.testing.assert_allclose(probabilities(jnp.array([[0.0], [np.log(3)]])), [[0.5, 0.5], [0.25, 0.75]], rtol=1e-6)
     np.testing.assert_allclose(probabilities(jnp.log(jnp.array([[1.0, 2.0, 5.0]]))), [[0.125, 0.25, 0.625]], rtol=1e-6)
+
+
+class ListNet(nn.Module):
+    """Flax makes tuples of the lists it is given, but for those that are set later."""
+
+    features: list
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = images.reshape(len(images), -1)
+        for features in self.features:
+            x = nn.Dense(features)(x)
+        return x
+
+
+def test_models_without_a_hash_are_trained_too():
+    model = ListNet([4, 1])
+    state = create_state(model, (4, 4, 3), rmsprop(1e-4), 0)
+    batch = {"image": np.zeros((2, 4, 4, 3), np.uint8), "label": np.zeros(2, np.int32)}
+    _, sums = train_step(state, batch)
+    assert float(sums["count"]) == 2

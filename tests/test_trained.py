@@ -88,7 +88,7 @@ def test_pictures_are_decoded_as_in_training(run, tmp_path):
 
 
 def test_what_is_no_run_is_named(run, tmp_path):
-    with pytest.raises(InputError, match=r"config.json is damaged \(.*No such file"):
+    with pytest.raises(InputError, match=r"config.json cannot be read \(.*No such file"):
         trained.load(tmp_path)
     config = json.loads((run[0] / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model": {"name": "Other"}}))
@@ -100,5 +100,5 @@ def test_what_is_no_run_is_named(run, tmp_path):
     with pytest.raises(InputError, match="is of no run of a known net"):
         trained.load(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="holds no weights to be relied on"):
+    with pytest.raises(InputError, match="holds no checkpoint: name a run that has trained an epoch"):
         trained.load(tmp_path)

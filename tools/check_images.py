@@ -105,7 +105,7 @@ def _names(root: Path) -> Iterator[str]:
 
 
 def check_file(root: Path, name: str, min_side: int = 32) -> Finding | Seen:
-    """What is wrong with the file, or what to compare with others. Never raises, whatever the file holds."""
+    """What is wrong with the file, or what to compare with others. Raises nothing, whatever the file holds."""
     import hashlib
 
     from PIL import Image
@@ -128,6 +128,8 @@ def check_file(root: Path, name: str, min_side: int = 32) -> Finding | Seen:
         return Seen(name, hashlib.sha256(data).digest(), _look(picture))
     except Image.DecompressionBombError as error:
         return Finding(name, "too large", reason(error))
+    except MemoryError:  # no fault of the file
+        raise
     # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more on damaged files.
     except Exception as error:
         return Finding(name, "broken", reason(error))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from experiments.command import Parser
 from jaxconv.downloads import fetch, interruptible
 from jaxconv.errors import InputError, one_line_errors
 from jaxconv.records import decode_rgb, quiet_pillow
@@ -167,7 +168,7 @@ def _swap(new: Path, dest: Path, old: Path) -> None:
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, download if asked to, and split."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tools.split_catsdogs",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
