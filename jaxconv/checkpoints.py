@@ -55,6 +55,12 @@ def digest(tree: Any, *more: Any) -> str:
     return found.hexdigest()
 
 
+def _proof(step: int, state: TrainState, metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What a checkpoint is known by: its state, its weights alone, and what was measured, which is never the same."""
+    proof = {"sha256": digest(state, step), "params_sha256": digest(state.params)}
+    return proof | {"metrics_sha256": digest({}, step, metrics)}
+
+
 class Checkpoints:
     """The checkpoints in a folder, by steps trained; a context manager, because saving goes on in the background.
 
@@ -116,10 +122,9 @@ class Checkpoints:
 
         `metrics` is what JSON can hold. "val_loss" in it is what the best is known by.
         """
-        proof = {"sha256": digest(state, step, metrics), "params_sha256": digest(state.params)}
         args = ocp.args.Composite(state=ocp.args.StandardSave(state))
         with self._storage():
-            if not self._manager.save(step, args=args, metrics={**metrics} | proof):
+            if not self._manager.save(step, args=args, metrics={**metrics} | _proof(step, state, metrics)):
                 raise RuntimeError(f"step {step} is older than the newest checkpoint in {self._folder}")
 
     @property
@@ -185,12 +190,12 @@ class Checkpoints:
         """What is wrong with a checkpoint; nothing if it is sound."""
         try:
             metrics = _metrics(path)
-            proof = {name: metrics.pop(name) for name in ("sha256", "params_sha256")}
+            proof = {name: metrics.pop(name) for name in ("sha256", "params_sha256", "metrics_sha256")}
             with ocp.StandardCheckpointer() as checkpointer:
                 state = checkpointer.restore(path / "state", self._template)
         except Exception as error:
             return _damage_that_shows_in(error)
-        found = {"sha256": digest(state, int(path.name), metrics), "params_sha256": digest(state.params)}
+        found = _proof(int(path.name), state, metrics)
         return "" if found == proof else OTHER_VALUES
 
 
