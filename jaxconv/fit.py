@@ -153,8 +153,10 @@ def _fit(
         for stretch in config.stretches(len(splits.train), done):
             started = time.perf_counter()
             states, sums, waited = feed.train(states, stretch)
+            seconds = time.perf_counter() - started
             for run, of_run in zip(runs, sums, strict=True):
-                run.add(of_run, time.perf_counter() - started, waited)
+                run.add(of_run, seconds, waited)
+            for run in runs:
                 run.checkpoints.wait()  # so that seeds are saved at most one stretch apart
             if runs[0].step % steps:
                 for run, state in zip(runs, states, strict=True):
