@@ -42,12 +42,13 @@ def start(workdir: Path, pictures: Path, *more: str, when: str = "never", **envi
 def outcome(workdir: Path) -> dict:
     """All that a run comes to, its times aside. The digest is of the whole state, and proved when it is read."""
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    saved = sorted((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    assert len(saved) <= 3  # the two latest, of which the older one may be of an epoch's middle, and the best
     return {
         "rows": [{key: value for key, value in row.items() if key not in TIMES} for row in rows],
         "result": json.loads((workdir / "result.json").read_text()),
-        "checkpoints": {path.name for path in (workdir / "checkpoints").iterdir()},
-        "sha256": json.loads((newest / "metrics/metrics").read_text())["sha256"],
+        "newest": saved[-1].name,
+        "sha256": json.loads((saved[-1] / "metrics/metrics").read_text())["sha256"],
         "figures": {path.name for path in (workdir / "figures").iterdir()},
         "files": {path.name for path in workdir.iterdir()},
     }
