@@ -47,6 +47,12 @@ def digest(tree: Any, *more: Any) -> str:
     return found.hexdigest()
 
 
+def _proof(state: TrainState, step: int, metrics: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of all that is saved, and that of the weights to use, by the name of the item that holds them."""
+    item = "params" if state.average is None else "average"
+    return {"sha256": digest(state, step, metrics), f"{item}_sha256": digest(state.weights)}
+
+
 class Checkpoints:
     """The checkpoints in a folder, by steps trained; a context manager, because saving goes on in the background.
 
@@ -109,7 +115,7 @@ class Checkpoints:
 
         `metrics` is what JSON can hold. "val_loss" in it is what the best is known by.
         """
-        proof = {"sha256": digest(state, step, metrics), "params_sha256": digest(state.params)}
+        proof = _proof(state, step, metrics)
         args = ocp.args.Composite(state=ocp.args.StandardSave(state))
         with self._storage():
             if not self._manager.save(step, args=args, metrics={**metrics} | proof):
@@ -180,13 +186,12 @@ class Checkpoints:
         """What is wrong with a checkpoint; nothing if it is sound."""
         try:
             metrics = _metrics(path)
-            proof = {name: metrics.pop(name) for name in ("sha256", "params_sha256")}
+            proof = {name: metrics.pop(name) for name in [*metrics] if name.endswith("sha256")}
             with ocp.StandardCheckpointer() as checkpointer:
                 state = checkpointer.restore(path / "state", self._template)
         except Exception as error:  # whatever JSON, Orbax and its storage make of damaged files
             return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
-        found = {"sha256": digest(state, int(path.name), metrics), "params_sha256": digest(state.params)}
-        return "" if found == proof else "its values are not those that were saved"
+        return "" if _proof(state, int(path.name), metrics) == proof else "its values are not those that were saved"
 
 
 def _metrics(checkpoint: Path) -> dict[str, Any]:
@@ -218,7 +223,7 @@ def restore_params(
 ) -> tuple[Any, int]:
     """The weights of a run's newest checkpoint, whatever it was optimized with, and the steps they were trained.
 
-    `best` takes those of the lowest val_loss.
+    Of averaged weights it is the average. `best` takes those of the lowest val_loss.
 
     Raises:
         InputError: there are none, or they are damaged.
@@ -229,9 +234,11 @@ def restore_params(
             steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
             worth = {step: (_negative_val_loss(_metrics(folder / str(step))) if best else 0, step) for step in steps}
             step = max(steps, key=lambda step: worth[step])
+            proof = _metrics(folder / str(step))
+            item = "average" if "average_sha256" in proof else "params"
             with ocp.CheckpointManager(folder, item_names=("state",)) as manager:
-                params = manager.restore(step, args=_params_alone(model, image_shape)).state["params"]
-            sound = digest(params) == _metrics(folder / str(step))["params_sha256"]
+                params = manager.restore(step, args=_weights_alone(model, image_shape, item)).state[item]
+            sound = digest(params) == proof[f"{item}_sha256"]
             damage = "" if sound else f"{step}: its values are not those that were saved"
         except Exception as error:  # as in `_damage`
             damage = type(error).__name__
@@ -240,9 +247,9 @@ def restore_params(
     return params, step
 
 
-def _params_alone(model: nn.Module, image_shape: tuple[int, ...]) -> ocp.args.Composite:
+def _weights_alone(model: nn.Module, image_shape: tuple[int, ...], name: str) -> ocp.args.Composite:
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     shapes = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
-    item = {"params": jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes["params"])}
+    item = {name: jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes["params"])}
     arguments = ocp.checkpoint_utils.construct_restore_args(item)
     return ocp.args.Composite(state=ocp.args.PyTreeRestore(item, restore_args=arguments, partial_restore=True))

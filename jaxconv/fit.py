@@ -10,7 +10,7 @@ from statistics import fmean
 import flax.linen as nn
 import jax
 
-from jaxconv import metrics
+from jaxconv import metrics, plateau
 from jaxconv.augment import RandomAffine
 from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
@@ -21,6 +21,7 @@ from jaxconv.resident import Resident
 from jaxconv.runs import Run
 from jaxconv.streaming import Streaming
 from jaxconv.summary import layer_shapes
+from jaxconv.tensorboard import Events
 from jaxconv.train_step import TrainState, create_state, learning_rates, rmsprop
 from jaxconv.workdir import write_json
 
@@ -37,10 +38,11 @@ def fit(
     augment: RandomAffine | None = None,
     augment_on: str = "host",
 ) -> Row:
-    """Train until `config.epochs`, going on from the newest checkpoint in `workdir`; return what result.json says.
+    """Train until `config.epochs` or out of patience, going on from the newest checkpoint in `workdir`.
 
-    `augment_on` "device" keeps the pictures there, see `resident`; "host" feeds it batches. Ctrl-C and SIGTERM end it
-    after the step that is under way (the epoch, with the pictures on the device), which is saved.
+    Returns what result.json says. `augment_on` "device" keeps the pictures there, see `resident`; "host" feeds it
+    batches. Ctrl-C and SIGTERM end it after the step that is under way (the epoch, with the pictures on the device),
+    which is saved.
 
     Raises:
         InputError: the loss or the weights are not finite, or no checkpoint is sound, or metrics.jsonl is damaged.
@@ -65,6 +67,7 @@ def fit_seeds(
     configs = [dataclasses.replace(config, seed=seed) for seed in workdirs]
     at_once = (
         augment_on == "device"
+        and config.patience is None  # else they would end at different epochs
         and pays_to_vectorize(model, splits.train[0]["image"].shape)
         and side_by_side([*workdirs.values()], config, len(splits.train))
     )
@@ -118,10 +121,11 @@ def _fit(
     config = configs[0]  # the others have other seeds, and nothing else
     steps = config.steps_of_an_epoch(len(splits.train))
     schedule = learning_rates(config.schedule, config.learning_rate, config.epochs * steps)
-    optimizer = rmsprop(schedule)
+    reduces = config.schedule == "plateau"
+    optimizer = plateau.reducing(rmsprop(schedule)) if reduces else rmsprop(schedule)
 
     def new_state(seed: int) -> TrainState:
-        return create_state(model, splits.train[0]["image"].shape, optimizer, seed)
+        return create_state(model, splits.train[0]["image"].shape, optimizer, seed, config.ema)
 
     with contextlib.ExitStack() as stack:
         template, latest = jax.eval_shape(lambda: new_state(config.seed)), min(2, len(configs))
@@ -136,11 +140,13 @@ def _fit(
             for of_run, path in zip(configs, workdirs, strict=True)
         ]
         done = min(run.checkpoints.latest_step for run in runs)
+        states = [run.go_back_to(done) or new_state(run.config.seed) for run in runs]
         if done >= config.epochs * steps:
             print(f"all {config.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
-        elif done:
+        elif done and runs[0].stale_since is None:
             print(f"going on after step {done} (epoch {done / steps:.2f})", flush=True)
-        states = [run.go_back_to(done) or new_state(run.config.seed) for run in runs]
+        for run in runs if config.tensorboard else []:
+            run.events = stack.enter_context(contextlib.closing(Events(run.workdir / "tensorboard", run.rows)))
         feed: Streaming | Resident = (
             stack.enter_context(Resident(splits, configs, done, augment))
             if augment_on == "device"
@@ -148,6 +154,9 @@ def _fit(
         )
         drawn = time.monotonic()
         for stretch in config.stretches(len(splits.train), done):
+            if runs[0].stale_since is not None:  # with patience it is the only run
+                print(f"out of patience: val_loss has not fallen since epoch {runs[0].stale_since}", flush=True)
+                break
             started = time.perf_counter()
             states, sums, waited = feed.train(states, stretch)
             for run, of_run in zip(runs, sums, strict=True):
@@ -166,8 +175,11 @@ def _fit(
                 seconds = time.perf_counter() - started
                 for run in runs:
                     run.checkpoints.wait()  # so that seeds are saved at most one epoch apart
-                for run, state, scores in zip(runs, states, validated, strict=True):
-                    run.record(state, scores, seconds, learning_rate=float(schedule(run.step - 1)))
+                rates = [float(schedule(runs[0].step - 1)) * (plateau.scale(s) if reduces else 1.0) for s in states]
+                if reduces:
+                    states = [plateau.observe(s, v["loss"]) for s, v in zip(states, validated, strict=True)]
+                for run, state, scores, rate in zip(runs, states, validated, rates, strict=True):
+                    run.record(state, scores, seconds, learning_rate=rate)
                 print(describe([run.rows[-1] for run in runs], config.epochs), flush=True)
             where = f"{runs[0].step} steps are trained and saved in {', '.join(map(str, workdirs))}"
             interrupts.act(f"{where}: the same command with --resume goes on")

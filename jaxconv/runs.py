@@ -16,6 +16,7 @@ from jaxconv.config import FitConfig
 from jaxconv.errors import InputError
 from jaxconv.metrics import Row, StepSums
 from jaxconv.records import Source
+from jaxconv.tensorboard import Events
 from jaxconv.train_step import TrainState
 
 
@@ -31,6 +32,7 @@ class Run:
     step: int = 0
     rows: list[Row] = dataclasses.field(default_factory=list)
     totals: dict[str, float] = dataclasses.field(default_factory=dict)
+    events: Events | None = None
 
     def __post_init__(self) -> None:
         self._steps = self.config.steps_of_an_epoch(len(self.source))
@@ -79,6 +81,8 @@ class Run:
         self.rows.append(row)
         self.totals = {}
         metrics.append(self.workdir, row)
+        if self.events is not None:
+            self.events.write(row)
         self.save(state, val_loss=row["val_loss"])
 
     def save(self, state: TrainState, **more: Any) -> None:
@@ -90,6 +94,14 @@ class Run:
         if not jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), state.params)):
             raise self._diverged("the weights are not finite after", self.step - 1)
         self.checkpoints.save(self.step, state, {"totals": self.totals} | more)
+
+    @property
+    def stale_since(self) -> int | None:
+        """The epoch after which val_loss has not fallen for so long that patience ends; None until then."""
+        if self.config.patience is None or not self.rows:
+            return None
+        lowest = min(self.rows, key=lambda row: row["val_loss"])["epoch"]
+        return lowest if len(self.rows) - lowest >= self.config.patience else None
 
     @property
     def best_epoch(self) -> int:

@@ -17,8 +17,8 @@ from jaxconv.machine import xla_threads
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint", "numpy", "opencv-python-headless", "pillow")
 
 # What may differ when a run is resumed: where it runs, where its pictures lie, how much longer it is to go on, and how
-# often it is saved.
-MAY_CHANGE = ("versions.", "device.", "data.path", "epochs", "checkpoint_every")
+# often it is saved or written for TensorBoard.
+MAY_CHANGE = ("versions.", "device.", "data.path", "epochs", "checkpoint_every", "tensorboard")
 
 CONFIG, LOCK = "config.json", ".lock"
 
@@ -127,6 +127,7 @@ def _check_same(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None
             f"--resume: the run in {workdir} is one of {old['epochs']} epochs: --epochs can make it longer, not shorter"
         )
     was, is_now = _flatten(old), _flatten(new)
+    was = {key: "null" for key in is_now if is_now[key] == "null"} | was  # older runs lack what is new, and not set
     differences = [
         f"{key}={_short(was.get(key))}, but now it is {_short(is_now.get(key))}"
         for key in sorted(was.keys() | is_now.keys())
