@@ -39,7 +39,8 @@ def serialize(net: "Trained") -> bytes:
     weights = jax.device_get(net.state.weights)  # as constants, which belong to no device
 
     def predict(images: jax.Array) -> jax.Array:
-        return probabilities(net.model.apply({"params": weights}, scale(images), train=False))
+        logits: Any = net.model.apply({"params": jax.tree.map(jnp.asarray, weights)}, scale(images), train=False)
+        return probabilities(logits)
 
     height, width, channels = net.image_shape
     shape = export.symbolic_shape(f"n, {height}, {width}, {channels}")
