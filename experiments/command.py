@@ -54,6 +54,8 @@ def parser(
     flags.add_argument("--batch-size", type=int, metavar="N", help=f"pictures a step (default: {batch_size})")
     flags.add_argument("--learning-rate", type=float, metavar="X", help=f"of RMSprop (default: {learning_rate})")
     flags.add_argument("--schedule", choices=SCHEDULES, help="of the learning rate (default: constant)")
+    flags.add_argument("--patience", type=int, metavar="N", help="end once val_loss has not fallen for N epochs")
+    flags.add_argument("--ema", type=float, metavar="X", help="average the weights with decay X, such as 0.999")
     flags.add_argument("--seed", type=int, metavar="K", help="of weights, order, augmentation and dropout (default: 0)")
     flags.add_argument("--seeds", type=int, metavar="N", help="train N seeds, from --seed on, and say how they spread")
     flags.add_argument(
@@ -69,6 +71,7 @@ def parser(
     )
     flags.add_argument("--resume", action="store_true", help="go on from the run directory's newest checkpoint")
     flags.add_argument("--checkpoint-every", type=int, metavar="N", help="save after every N steps of an epoch too")
+    flags.add_argument("--tensorboard", action="store_true", help="write event files, in the run's folder tensorboard")
     flags.add_argument("--summary", action="store_true", help="print the net's layers and parameters, and stop")
     return flags
 
@@ -93,7 +96,7 @@ def describe(fit: FitConfig, model: "nn.Module", splits: "Splits") -> dict[str, 
     image_shape = splits.train[0]["image"].shape
     _, params = summary.layer_shapes(model, image_shape)
     config = dataclasses.asdict(fit)
-    if fit.schedule != "constant":  # then another number of epochs is another run
+    if fit.schedule == "cosine":  # then another number of epochs is another run
         config["schedule"] = f"{fit.schedule} over {fit.epochs} epochs"
     return config | {
         "model": models.describe(model),
@@ -132,7 +135,8 @@ def train(
     result.json of how they spread and figures with all of them.
 
     Raises:
-        InputError: a batch that the devices cannot share, no room for the pictures, or as `claim`.
+        InputError: a batch that the devices cannot share, no room for the pictures, a choice by the test pictures, or
+            as `claim`.
     """
     from jaxconv.compilation import use_cache
     from jaxconv.devices import check_divides
@@ -145,6 +149,9 @@ def train(
     # Orbax's failures come as exceptions too; before them it would print the tracebacks of its threads.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     check_divides(config.batch_size)
+    if splits.validation is splits.test and (config.patience is not None or config.schedule == "plateau"):
+        chosen = "--patience and --schedule plateau go by val_loss"
+        raise InputError(f"{chosen}, which is here that of the test pictures: leave them out")
     workdirs = {config.seed: workdir} if seeds is None else _of_seeds(workdir, config.seed, seeds)
     first = workdirs[config.seed]
     if resume and augment_on is None and CONFIG in entries(first):  # elsewhere it may have been the other

@@ -5,7 +5,7 @@ Orbax restores flipped bytes without noticing. So the digest of every value is k
 
 import contextlib
 import errno
-import gc
+import functools
 import hashlib
 import itertools
 import json
@@ -56,8 +56,12 @@ def digest(tree: Any, *more: Any) -> str:
 
 
 def _proof(step: int, state: TrainState, metrics: Mapping[str, Any]) -> dict[str, str]:
-    """What a checkpoint is known by: its state, its weights alone, and what was measured, which is never the same."""
-    proof = {"sha256": digest(state, step), "params_sha256": digest(state.params)}
+    """What a checkpoint is known by: its state, the weights to use, and what was measured, which is never the same.
+
+    The weights go by the name of the item that holds them.
+    """
+    item = "params" if state.average is None else "average"
+    proof = {"sha256": digest(state, step), f"{item}_sha256": digest(state.weights)}
     return proof | {"metrics_sha256": digest({}, step, metrics)}
 
 
@@ -83,7 +87,7 @@ class Checkpoints:
 
     def __enter__(self) -> "Checkpoints":
         with contextlib.ExitStack() as closing:
-            closing.enter_context(_closed_loops_unheard())
+            _ignore_closed_loops()
             closing.callback(self._remove_deleted)
             self._set_damaged_aside()
             self._remove_deleted()
@@ -190,7 +194,7 @@ class Checkpoints:
         """What is wrong with a checkpoint; nothing if it is sound."""
         try:
             metrics = _metrics(path)
-            proof = {name: metrics.pop(name) for name in ("sha256", "params_sha256", "metrics_sha256")}
+            proof = {name: metrics.pop(name) for name in [*metrics] if name.endswith("_sha256") or name == "sha256"}
             with ocp.StandardCheckpointer() as checkpointer:
                 state = checkpointer.restore(path / "state", self._template)
         except Exception as error:
@@ -221,11 +225,11 @@ def _metrics(checkpoint: Path) -> dict[str, Any]:
     return json.loads((checkpoint / "metrics" / "metrics").read_text())
 
 
-@contextlib.contextmanager
-def _closed_loops_unheard() -> Iterator[None]:
-    """Where Orbax fails, what it left unfinished complains of its closed event loop: at once, or when it is collected.
+@functools.cache
+def _ignore_closed_loops() -> None:
+    """Where Orbax fails, threads of its storage complain later of the event loop that it has closed.
 
-    The failure itself is an exception.
+    The failure itself is an exception. The complaints may come at any time, hence this is once for the whole process.
     """
     before = sys.unraisablehook
 
@@ -234,11 +238,6 @@ def _closed_loops_unheard() -> Iterator[None]:
             before(unraisable)
 
     sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        gc.collect()
-        sys.unraisablehook = before
 
 
 def restore_params(
@@ -246,7 +245,7 @@ def restore_params(
 ) -> tuple[Any, int]:
     """The weights of a run's newest checkpoint, whatever it was optimized with, and the steps they were trained.
 
-    `best` takes those of the lowest val_loss.
+    Of averaged weights it is the average. `best` takes those of the lowest val_loss.
 
     Raises:
         InputError: there are none, or they are damaged.
@@ -256,24 +255,26 @@ def restore_params(
     if not steps:
         raise InputError(f"{folder} holds no checkpoint: name a run that has trained an epoch")
     damage = ""
-    with _closed_loops_unheard():
-        try:
-            worth = {step: (_negative_val_loss(_metrics(folder / str(step))) if best else 0, step) for step in steps}
-            step = max(steps, key=lambda step: worth[step])
-            with ocp.CheckpointManager(folder, item_names=("state",)) as manager:
-                params = manager.restore(step, args=_params_alone(model, image_shape)).state["params"]
-            if digest(params) != _metrics(folder / str(step))["params_sha256"]:
-                damage = f"{step}: {OTHER_VALUES}"
-        except Exception as error:
-            damage = _damage_that_shows_in(error)
+    _ignore_closed_loops()
+    try:
+        worth = {step: (_negative_val_loss(_metrics(folder / str(step))) if best else 0, step) for step in steps}
+        step = max(steps, key=lambda step: worth[step])
+        proof = _metrics(folder / str(step))
+        item = "average" if "average_sha256" in proof else "params"
+        with ocp.CheckpointManager(folder, item_names=("state",)) as manager:
+            params = manager.restore(step, args=_weights_alone(model, image_shape, item)).state[item]
+        if digest(params) != proof[f"{item}_sha256"]:
+            damage = f"{step}: {OTHER_VALUES}"
+    except Exception as error:
+        damage = _damage_that_shows_in(error)
     if damage:
         raise InputError(f"{folder} holds a damaged checkpoint ({damage}): --resume sets it aside, or name another run")
     return params, step
 
 
-def _params_alone(model: nn.Module, image_shape: tuple[int, ...]) -> ocp.args.Composite:
+def _weights_alone(model: nn.Module, image_shape: tuple[int, ...], name: str) -> ocp.args.Composite:
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     shapes = jax.eval_shape(lambda images: model.init(jax.random.key(0), images, train=False), images)
-    item = {"params": jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes["params"])}
+    item = {name: jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes["params"])}
     arguments = ocp.checkpoint_utils.construct_restore_args(item)
     return ocp.args.Composite(state=ocp.args.PyTreeRestore(item, restore_args=arguments, partial_restore=True))

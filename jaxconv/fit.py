@@ -3,15 +3,14 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 
 import flax.linen as nn
 import jax
-import optax
 
-from jaxconv import metrics
+from jaxconv import metrics, plateau
 from jaxconv.augment import RandomAffine
 from jaxconv.checkpoints import Checkpoints
 from jaxconv.config import FitConfig
@@ -22,6 +21,7 @@ from jaxconv.resident import Resident
 from jaxconv.runs import Run
 from jaxconv.streaming import Streaming
 from jaxconv.summary import layer_shapes
+from jaxconv.tensorboard import Events
 from jaxconv.train_step import TrainState, create_state, learning_rates, rmsprop
 from jaxconv.workdir import write_json
 
@@ -38,10 +38,11 @@ def fit(
     augment: RandomAffine | None = None,
     augment_on: str = "host",
 ) -> Row:
-    """Train until `config.epochs`, going on from the newest checkpoint in `workdir`; return what result.json says.
+    """Train until `config.epochs` or out of patience, going on from the newest checkpoint in `workdir`.
 
-    `augment_on` "device" keeps the pictures there, see `resident`; "host" feeds it batches. Ctrl-C and SIGTERM end it
-    after the step that is under way (the epoch, with the pictures on the device), which is saved.
+    Returns what result.json says. `augment_on` "device" keeps the pictures there, see `resident`; "host" feeds it
+    batches. Ctrl-C and SIGTERM end it after the step that is under way (the epoch, with the pictures on the device),
+    which is saved.
 
     Raises:
         InputError: the loss or the weights are not finite, or no checkpoint is sound, or metrics.jsonl is damaged.
@@ -67,8 +68,12 @@ def fit_seeds(
     configs = [dataclasses.replace(config, seed=seed) for seed in workdirs]
     image_shape, pictures = splits.train[0]["image"].shape, len(splits.train)
     schedule = learning_rates(config.schedule, config.learning_rate, config.epochs * config.steps_of_an_epoch(pictures))
-    optimizer = rmsprop(schedule)
-    template = jax.eval_shape(lambda: create_state(model, image_shape, optimizer, config.seed))
+    optimizer = plateau.reducing(rmsprop(schedule)) if config.schedule == "plateau" else rmsprop(schedule)
+
+    def new_state(seed: int) -> TrainState:
+        return create_state(model, image_shape, optimizer, seed, config.ema)
+
+    template = jax.eval_shape(lambda: new_state(config.seed))
 
     def saved(workdir: Path) -> list[int]:
         with Checkpoints(workdir / "checkpoints", template) as checkpoints:
@@ -76,6 +81,7 @@ def fit_seeds(
 
     at_once = (
         augment_on == "device"
+        and config.patience is None  # else they would end at different epochs
         and pays_to_vectorize(model, image_shape)
         and side_by_side([saved(workdir) for workdir in workdirs.values()], config, pictures)
     )
@@ -90,7 +96,7 @@ def fit_seeds(
                     workdir = workdirs[of_run.seed]
                     checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", template))
                     runs.append(Run(of_run, splits.train, workdir, checkpoints, schedule, title))
-                results += _fit(model, splits, runs, optimizer, augment, augment_on, interrupts)
+                results += _fit(splits, runs, new_state, augment, augment_on, interrupts)
     return results
 
 
@@ -120,10 +126,9 @@ def pays_to_vectorize(model: nn.Module, image_shape: tuple[int, int, int]) -> bo
 
 
 def _fit(
-    model: nn.Module,
     splits: Splits,
     runs: list[Run],
-    optimizer: optax.GradientTransformation,
+    new_state: Callable[[int], TrainState],
     augment: RandomAffine | None,
     augment_on: str,
     interrupts: Interrupts,
@@ -137,13 +142,14 @@ def _fit(
     config = runs[0].config  # the others have other seeds, and nothing else
     steps = config.steps_of_an_epoch(len(splits.train))
     done = max(set[int].intersection(*({0, *run.checkpoints.steps} for run in runs)))
+    states = [run.go_back_to(done) or new_state(run.config.seed) for run in runs]
     if done >= config.epochs * steps:
         print(f"all {config.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
-    elif done:
+    elif done and runs[0].stale_since is None:
         print(f"going on after step {done} (epoch {done / steps:.2f})", flush=True)
-    image_shape = splits.train[0]["image"].shape
-    states = [run.go_back_to(done) or create_state(model, image_shape, optimizer, run.config.seed) for run in runs]
     with contextlib.ExitStack() as stack:
+        for run in runs if config.tensorboard else []:
+            run.events = stack.enter_context(contextlib.closing(Events(run.workdir / "tensorboard", run.rows)))
         feed: Streaming | Resident = (
             stack.enter_context(Resident(splits, [run.config for run in runs], done, augment))
             if augment_on == "device"
@@ -151,6 +157,9 @@ def _fit(
         )
         drawn = time.monotonic()
         for stretch in config.stretches(len(splits.train), done):
+            if runs[0].stale_since is not None:  # with patience it is the only run
+                print(f"out of patience: val_loss has not fallen since epoch {runs[0].stale_since}", flush=True)
+                break
             started = time.perf_counter()
             states, sums, waited = feed.train(states, stretch)
             seconds = time.perf_counter() - started
@@ -169,8 +178,9 @@ def _fit(
                         run.draw()
                     drawn = time.monotonic()
                 validated = [metrics.mean(metrics.total(sums)) for sums in validating]
-                for run, state, scores in zip(runs, states, validated, strict=True):
-                    run.record(state, scores, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                saving = zip(runs, states, validated, strict=True)
+                states = [run.record(state, scores, seconds) for run, state, scores in saving]
                 print(describe([run.rows[-1] for run in runs], config.epochs), flush=True)
             where = f"{runs[0].step} steps are trained and saved in {', '.join(str(run.workdir) for run in runs)}"
             interrupts.act(f"{where}: the same command with --resume goes on")

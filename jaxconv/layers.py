@@ -27,7 +27,7 @@ def _convolve(x: Array, kernel: Array, bias: Array, strides: int = 1, padding: s
 def _convolve_by_products(x: Array, kernel: Array, bias: Array) -> Array:
     """As matrix products, which XLA runs faster on a CPU, most of all for large pictures with few channels."""
     height, width, channels, features = kernel.shape
-    n, rows, cols = len(x), x.shape[1] - height + 1, x.shape[2] - width + 1
+    n, rows, cols = x.shape[0], x.shape[1] - height + 1, x.shape[2] - width + 1
     if channels <= FEW_CHANNELS:
         # The bias is the kernel of a channel of ones: neither adding it nor its gradient takes a pass over the output.
         shifted = [x[:, i : i + rows, j : j + cols] for i in range(height) for j in range(width)]
@@ -181,8 +181,8 @@ class Dense(nn.Module):
         factors = {"inputs": x.shape, "outputs": (*x.shape[:-1], self.features)}
         if self.has_variable("factors", "inputs"):
             return _factored(x, kernel, {name: self.get_variable("factors", name) for name in factors}) + bias[None]
-        larger = kernel.size > sum(math.prod(shape) for shape in factors.values())
-        if larger and self.is_mutable_collection("factors") and not self.is_initializing():
-            for name, shape in factors.items():  # for whoever asks for their shapes
+        if self.is_mutable_collection("factors") and not self.is_initializing():
+            larger = kernel.size > sum(math.prod(shape) for shape in factors.values())
+            for name, shape in factors.items() if larger else ():  # for whoever asks for their shapes
                 self.variable("factors", name, jnp.zeros, shape, self.dtype)
         return x @ kernel + bias[None]

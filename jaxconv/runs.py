@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxconv import figures, metrics
+from jaxconv import figures, metrics, plateau
 from jaxconv.batches import batch_positions
 from jaxconv.checkpoints import Checkpoints, digest
 from jaxconv.config import FitConfig
 from jaxconv.errors import InputError
 from jaxconv.metrics import Row, StepSums
 from jaxconv.records import Source
+from jaxconv.tensorboard import Events
 from jaxconv.train_step import TrainState
 
 
@@ -33,6 +34,7 @@ class Run:
     step: int = 0
     rows: list[Row] = dataclasses.field(default_factory=list)
     totals: dict[str, float] = dataclasses.field(default_factory=dict)
+    events: Events | None = None
 
     def __post_init__(self) -> None:
         self._steps = self.config.steps_of_an_epoch(len(self.source))
@@ -78,8 +80,10 @@ class Run:
         times = {"seconds": np.array([seconds]), "waited": np.array([waited])}
         self.totals = metrics.add(self.totals, sums | times)
 
-    def record(self, state: TrainState, scores: Row, seconds: float) -> None:
-        """The end of an epoch: its line and its checkpoint. `scores` are those of validation, which took `seconds`.
+    def record(self, state: TrainState, scores: Row, seconds: float) -> TrainState:
+        """The end of an epoch: its line and its checkpoint, which has the state that is returned.
+
+        `scores` are those of validation, which took `seconds`; where they decide the learning rate, the state has it.
 
         Raises:
             InputError: the validation loss or the weights are not finite.
@@ -90,11 +94,17 @@ class Run:
         row: Row = {"epoch": self.step // self._steps, "step": self.step} | metrics.mean(self.totals)
         row |= {"val_loss": scores["loss"], "val_acc": scores["acc"]}
         row |= {"learning_rate": float(self.schedule(self.step - 1))}  # of the epoch's last step
+        if self.config.schedule == "plateau":
+            row["learning_rate"] *= plateau.scale(state)
+            state = plateau.observe(state, scores["loss"])
         row |= {"seconds": round(self.totals["seconds"] + seconds, 3)} | metrics.speed(self.totals)
         self.rows.append(row)
         self.totals = {}
         metrics.append(self.workdir, row)
+        if self.events is not None:
+            self.events.write(row)
         self.save(state, val_loss=row["val_loss"])
+        return state
 
     def save(self, state: TrainState, **more: Any) -> None:
         """A checkpoint, which knows the totals of the steps since the last epoch.
@@ -109,6 +119,14 @@ class Run:
     def _check_finite(self, state: TrainState) -> None:
         if not jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), state.params)):
             raise self._diverged("the weights are not finite after", self.step - 1)
+
+    @property
+    def stale_since(self) -> int | None:
+        """The epoch after which val_loss has not fallen for so long that patience ends; None until then."""
+        if self.config.patience is None or not self.rows:
+            return None
+        lowest = min(self.rows, key=lambda row: row["val_loss"])["epoch"]
+        return lowest if len(self.rows) - lowest >= self.config.patience else None
 
     def best(self) -> tuple[int, TrainState]:
         """The epoch of the lowest val_loss among those that are saved, and its state."""

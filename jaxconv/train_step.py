@@ -1,6 +1,7 @@
 """One step of training and of evaluation, jitted at module level: a state and a batch in, sums out."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from flax.training import train_state
 from jaxtyping import Array, Float, Int, Key, UInt8
 
@@ -21,12 +23,30 @@ Sums = dict[str, Array]
 class TrainState(train_state.TrainState):
     """Flax's state (step, params, optimizer state) and the key that every step's dropout key is folded from.
 
+    With `decay` there is an `average` of the params after each step, an exponential moving one, corrected for its
+    beginning as in Adam: after the first step it is the params themselves.
+
     Fields are `Any` because JAX also builds this class with shapes, shardings and other stand-ins for arrays.
     """
 
     step: Any
     params: Any
     dropout_key: Any
+    average: Any = None
+    decay: float | None = struct.field(pytree_node=False, default=None)
+
+    def apply_gradients(self, *, grads: Any, **others: Any) -> "TrainState":
+        """The state after an update."""
+        state = super().apply_gradients(grads=grads, **others)
+        if self.decay is None:
+            return state
+        weight = (1 - self.decay) / -jnp.expm1(math.log(self.decay) * state.step.astype(jnp.float32))
+        return state.replace(average=optax.incremental_update(state.params, self.average, weight))
+
+    @property
+    def weights(self) -> Any:
+        """Those to evaluate and to keep: the average, if there is one."""
+        return self.params if self.average is None else self.average
 
 
 @functools.cache  # a state with another optimizer, if only the same made again, is another program to compile
@@ -57,9 +77,16 @@ def _apply(model: nn.Module) -> Callable[..., Any]:
 
 
 def create_state(
-    model: nn.Module, image_shape: tuple[int, ...], optimizer: optax.GradientTransformation, seed: int
+    model: nn.Module,
+    image_shape: tuple[int, ...],
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    ema: float | None = None,
 ) -> TrainState:
-    """A fresh state for pictures of `image_shape` (height, width, channels); weights and dropout have own seeds."""
+    """A fresh state for pictures of `image_shape` (height, width, channels); weights and dropout have own seeds.
+
+    `ema` is the decay of the average of its weights, if they are to be averaged.
+    """
 
     def create() -> TrainState:
         images = jnp.zeros((1, *image_shape), jnp.float32)
@@ -68,7 +95,8 @@ def create_state(
         state = TrainState.create(
             apply_fn=_apply(model), params=variables["params"], tx=optimizer, dropout_key=dropout_key
         )
-        return state.replace(step=jnp.zeros((), jnp.int32))
+        average = None if ema is None else jax.tree.map(jnp.copy, state.params)  # a step donates the memory of both
+        return state.replace(step=jnp.zeros((), jnp.int32), average=average, decay=ema)
 
     # Placed as a restored state is: to `jit` the two would else be different programs.
     return jax.jit(create, out_shardings=devices.everywhere())()
@@ -148,7 +176,7 @@ def eval_step(state: TrainState, batch: dict[str, Array]) -> Sums:
     """
 
     def evaluate(chunk: dict[str, Array]) -> Sums:
-        logits = state.apply_fn({"params": state.params}, scale(chunk["image"]), train=False)
+        logits = state.apply_fn({"params": state.weights}, scale(chunk["image"]), train=False)
         losses, predictions = losses_and_predictions(logits, chunk["label"])
         mask = chunk["mask"].astype(jnp.float32)
         classes = max(2, logits.shape[-1])
@@ -166,4 +194,4 @@ def eval_step(state: TrainState, batch: dict[str, Array]) -> Sums:
 @jax.jit
 def predict_step(state: TrainState, images: UInt8[Array, "n h w c"]) -> Float[Array, "n k"]:
     """The probability of each class, without dropout."""
-    return probabilities(state.apply_fn({"params": state.params}, scale(images), train=False))
+    return probabilities(state.apply_fn({"params": state.weights}, scale(images), train=False))

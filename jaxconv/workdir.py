@@ -17,8 +17,8 @@ from jaxconv.machine import xla_threads
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint", "numpy", "opencv-python-headless", "pillow")
 
 # What may differ when a run is resumed, beside versions and device: where its pictures lie, how much longer it is to go
-# on, and how often it is saved.
-MAY_CHANGE = ("data.path", "epochs", "checkpoint_every")
+# on, and how often it is saved or written for TensorBoard.
+MAY_CHANGE = ("data.path", "epochs", "checkpoint_every", "tensorboard")
 
 CONFIG, LOCK = "config.json", ".lock"
 
@@ -142,6 +142,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
 def _check_same(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     was, is_now = _flatten(old), _flatten(new)
+    was = {key: "null" for key in is_now if is_now[key] == "null"} | was  # older runs lack what is new, and not set
     differences = [
         f"{key}={_short(was.get(key))}, but now it is {_short(is_now.get(key))}"
         for key in sorted(was.keys() | is_now.keys())

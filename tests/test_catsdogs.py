@@ -96,6 +96,28 @@ def test_a_run_goes_on_where_its_pictures_were_augmented(photos, tmp_path, capsy
     assert sum(line.startswith("epoch ") for line in lines) == 2
 
 
+def test_choices_of_training_are_recorded_and_stay(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(catsdogs, "net", lambda config: SmallNet())
+    workdir = tmp_path / "run"
+    command = ["--data", str(photos), "--workdir", str(workdir), "--steps-per-epoch", "2", "--epochs", "5"]
+    chosen = ["--patience", "1", "--ema", "0.5", "--schedule", "plateau", "--learning-rate", "1e-12"]
+    catsdogs.main([*command, *chosen])
+    lines = capsys.readouterr().out.splitlines()
+    ended, said = sum(line.startswith("epoch ") for line in lines), "out of patience: val_loss has not fallen since"
+    assert any(line.startswith(said) for line in lines)
+    config = json.loads((workdir / "config.json").read_text())
+    assert [config[name] for name in ("patience", "ema", "schedule", "tensorboard")] == [1, 0.5, "plateau", False]
+    assert not (workdir / "tensorboard").exists()
+    assert json.loads((workdir / "result.json").read_text())["last"]["epoch"] == ended < 5
+    refused = fails(capsys, *command, *chosen, "--patience", 2, "--ema", "0.6", "--schedule", "constant", "--resume")
+    for change in ("patience=1, but now it is 2", "ema=0.5, but now it is 0.6", 'schedule="plateau", but now it is'):
+        assert change in refused
+    catsdogs.main([*command, *chosen, "--epochs", "9", "--resume", "--tensorboard"])
+    assert capsys.readouterr().out.startswith(said)
+    (events,) = (workdir / "tensorboard").iterdir()
+    assert b"val_loss" in events.read_bytes()
+
+
 def test_demo_pictures_say_that_they_are_drawn(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     few = functools.partial(demo.write, counts={"train": 3, "validation": 2, "test": 2})
@@ -133,7 +155,16 @@ def test_a_broken_picture_ends_the_command_before_it_leaves_anything(photos, tmp
 
 
 @pytest.mark.parametrize(
-    "flag, value", [("--epochs", 0), ("--batch-size", -2), ("--seed", -1), ("--learning-rate", 0), ("--seeds", 1)]
+    "flag, value",
+    [
+        ("--epochs", 0),
+        ("--batch-size", -2),
+        ("--seed", -1),
+        ("--learning-rate", 0),
+        ("--seeds", 1),
+        ("--patience", 0),
+        ("--ema", 1),
+    ],
 )
 def test_wrong_numbers_are_named(capsys, flag, value):
     assert f"error: {flag} is " in fails(capsys, flag, value)

@@ -93,6 +93,18 @@ def test_weights_come_back_without_their_optimizer(tmp_path):
     assert restore_params(model, (4, 5, 1), tmp_path, best=True)[1] == 1
 
 
+def test_of_averaged_weights_the_average_comes_back(tmp_path):
+    state = create_state(DenseNet(), (4, 4, 1), rmsprop(1e-4), 1, ema=0.9)
+    state = state.replace(average=jax.tree.map(lambda leaf: leaf + 1, state.average))
+    with Checkpoints(tmp_path / "checkpoints", jax.eval_shape(lambda: state)) as checkpoints:
+        checkpoints.save(1, state, {"val_loss": 1.0})
+        restored = checkpoints.restore(1)
+    for one, other in zip(leaves(state), leaves(restored), strict=True):
+        np.testing.assert_array_equal(one, other)
+    weights, _ = restore_params(DenseNet(), (4, 4, 1), tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, weights, jax.device_get(state.average))
+
+
 def test_a_step_is_saved_once(tmp_path):
     with Checkpoints(tmp_path / "checkpoints", state_of(0)) as checkpoints:
         checkpoints.save(2, state_of(2), {"val_loss": 0.5})

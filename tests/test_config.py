@@ -14,15 +14,28 @@ from jaxconv.errors import InputError
         ({"batch_size": 0}, "--batch-size is 0"),
         ({"learning_rate": 0.0}, "--learning-rate is 0.0"),
         ({"learning_rate": float("nan")}, "--learning-rate is nan"),
-        ({"schedule": "square"}, "--schedule is square: give one of constant, cosine"),
+        ({"schedule": "square"}, "--schedule is square: give one of constant, cosine, plateau"),
         ({"seed": -1}, "--seed is -1"),
         ({"checkpoint_every": 0}, "--checkpoint-every is 0"),
+        ({"patience": 0}, "--patience is 0: give a whole number above 0"),
+        ({"ema": 0.0}, "--ema is 0.0: give a number between 0 and 1"),
+        ({"ema": 1.0}, "--ema is 1.0"),
+        ({"ema": float("nan")}, "--ema is nan"),
     ],
 )
 def test_numbers_that_make_no_run_are_named_as_their_flags(wrong, flag):
     numbers = {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1, "learning_rate": 0.1} | wrong
     with pytest.raises(InputError, match=flag):
         FitConfig(**numbers)
+
+
+def test_what_tensorboard_needs_is_named_where_it_is_missing(monkeypatch):
+    numbers = {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1, "learning_rate": 0.1}
+    assert FitConfig(**numbers, tensorboard=True).tensorboard
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert not FitConfig(**numbers).tensorboard
+    with pytest.raises(InputError, match=r"--tensorboard needs tensorboardX: pip install -e '.\[tensorboard\]'"):
+        FitConfig(**numbers, tensorboard=True)
 
 
 def test_an_epoch_without_steps_is_every_picture_once():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 from nets import SmallNet
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jaxconv import batches, figures, metrics, resident
 from jaxconv.augment import RandomAffine
@@ -23,6 +24,7 @@ from jaxconv.records import ArraySource, Splits, read_splits
 from jaxconv.resident import Resident
 from jaxconv.runs import Run
 from jaxconv.streaming import Streaming, evaluate
+from jaxconv.tensorboard import SCALARS
 from jaxconv.train_step import create_state, eval_step, evaluation_state, learning_rates, rmsprop, train_step
 
 TIMES = {"seconds", "images_per_second", "data_wait"}
@@ -348,6 +350,88 @@ def test_seeds_are_each_alone_and_go_on_from_where_all_of_them_are(model, vector
             assert row == pytest.approx(expected, rel=1e-5)
         assert result["last"]["test_confusion"] == alone["last"]["test_confusion"]
     assert whole[0] != whole[1]
+
+
+KILLED = {"title": "a test", "augment": RandomAffine()}
+
+
+def killed_in_its_epoch(splits, config, folder, step, monkeypatch, **options):
+    """What the run and its twin, which was killed after the checkpoint of this step and went on, return and say."""
+    result = fit(SmallNet(), splits, config, folder / "whole", **KILLED, **options)
+    often, add = dataclasses.replace(config, checkpoint_every=1), Run.add
+
+    def killed(self, *arguments):
+        if self.step == step:
+            raise KeyboardInterrupt
+        add(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "add", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(SmallNet(), splits, often, folder / "killed", **KILLED, **options)
+    assert str(step) in [path.name for path in (folder / "killed/checkpoints").iterdir()]
+    assert fit(SmallNet(), splits, often, folder / "killed", **KILLED, **options) == result
+    assert rows_of(folder / "killed") == rows_of(folder / "whole")
+    proofs = [json.loads(path.read_text()) for path in folder.glob("*/checkpoints/*/metrics/metrics")]
+    return result, proofs
+
+
+def test_a_run_ends_out_of_patience_after_its_rate_was_reduced(splits, tmp_path, monkeypatch, capsys):
+    """At this rate weights do not move: the first epoch stays the best."""
+    config = FitConfig(epochs=20, steps_per_epoch=2, batch_size=4, learning_rate=1e-12)
+    config = dataclasses.replace(config, schedule="plateau", patience=13, tensorboard=True)
+    result, _ = killed_in_its_epoch(splits, config, tmp_path, 23, monkeypatch)
+    rows = metrics.read(tmp_path / "killed")
+    assert [row["learning_rate"] for row in rows] == pytest.approx([1e-12] * 11 + [1e-13] * 3)
+    assert (result["last"]["epoch"], result["best"]["val_loss"]) == (14, rows[0]["val_loss"])
+    said = "out of patience: val_loss has not fallen since epoch 1\n"
+    assert capsys.readouterr().out.endswith(said)
+    before = faults.contents(tmp_path / "killed/checkpoints"), metrics.read(tmp_path / "killed")
+    assert fit(SmallNet(), splits, config, tmp_path / "killed", **KILLED) == result
+    assert capsys.readouterr().out == said
+    assert (faults.contents(tmp_path / "killed/checkpoints"), metrics.read(tmp_path / "killed")) == before
+    for name in ("whole", "killed"):
+        events = EventAccumulator(str(tmp_path / name / "tensorboard")).Reload()
+        assert set(events.Tags()["scalars"]) == {*SCALARS}
+        rows = metrics.read(tmp_path / name)
+        for scalar in SCALARS:
+            found = [(event.step, event.value) for event in events.Scalars(scalar)]
+            assert found == [(row["epoch"], pytest.approx(row[scalar])) for row in rows]
+
+
+@pytest.mark.parametrize("augment_on", ["host", "device"])
+def test_averaged_weights_are_validated_tested_and_loaded_and_go_on_to_the_bit(
+    augment_on, splits, tmp_path, monkeypatch
+):
+    config = FitConfig(epochs=3, steps_per_epoch=3, batch_size=4, learning_rate=1e-3, ema=0.9)
+    result, proofs = killed_in_its_epoch(splits, config, tmp_path, 5, monkeypatch, augment_on=augment_on)
+    assert len({proof["average_sha256"] for proof in proofs}) == len(proofs) // 2  # those of the two are equal
+    (params, step), last = restore_params(SmallNet(), (46, 46, 3), tmp_path / "killed"), result["last"]
+    tested = metrics.mean(metrics.total(evaluate(evaluation_state(SmallNet(), params), splits.test, 4)))
+    assert (step, tested["acc"]) == (9, last["test_acc"])
+    assert tested["loss"] == pytest.approx(last["test_loss"], rel=1e-6)
+    plain = fit(SmallNet(), splits, dataclasses.replace(config, ema=None), tmp_path / "plain", **KILLED)
+    losses = [[row["loss"] for row in metrics.read(tmp_path / name)] for name in ("whole", "plain")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # training is the same
+    assert last["val_loss"] != pytest.approx(plain["last"]["val_loss"], rel=1e-4)
+
+
+def test_seeds_with_patience_are_trained_one_by_one(splits, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxconv.fit.pays_to_vectorize", lambda *_: True)
+    config = FitConfig(epochs=4, steps_per_epoch=1, batch_size=4, learning_rate=1e-12, patience=1)
+    workdirs = {seed: tmp_path / f"seed{seed}" for seed in (4, 9)}
+    groups = []
+    monkeypatch.setattr("jaxconv.fit._fit", lambda model, splits, configs, *_: groups.append(len(configs)) or [{}])
+    fit_seeds(SmallNet(), splits, config, workdirs, title="a test", augment_on="device")
+    fit_seeds(
+        SmallNet(),
+        splits,
+        dataclasses.replace(config, patience=None),
+        workdirs,
+        title="a test",
+        augment_on="device",
+    )
+    assert groups == [1, 1, 2]
 
 
 def test_an_epoch_as_a_line():

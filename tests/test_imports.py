@@ -18,7 +18,9 @@ FLOW = [
     "models",
     "summary",
     "train_step",
+    "plateau",
     "metrics",
+    "tensorboard",
 ]
 ORDER = [*FLOW, "streaming", "resident", "checkpoints", "trained", "figures", "runs", "fit"]
 FOLDER = Path(jaxconv.__file__).parent

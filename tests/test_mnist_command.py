@@ -42,6 +42,13 @@ def test_variants_have_names() -> None:
         mnist.Config(model="dense", downsample="max")
 
 
+@pytest.mark.parametrize("choice", [("--patience", 3), ("--schedule", "plateau")])
+def test_nothing_is_chosen_by_the_test_digits(choice, files: Path, capsys) -> None:
+    said = "--patience and --schedule plateau go by val_loss, which is here that of the test pictures: leave them out"
+    assert said in fails(capsys, "--files", files, *choice)
+    assert not Path("runs").exists()
+
+
 @pytest.mark.parametrize("model", ["convnet", "dense"])
 def test_a_run_learns_the_digits_and_can_be_resumed(model, files: Path, capsys) -> None:
     command = ["--files", str(files), "--model", model, "--batch-size", "20"]

@@ -1,5 +1,6 @@
 """What a run directory says, without any training."""
 
+import dataclasses
 import json
 
 import jax
@@ -144,6 +145,24 @@ def test_a_best_epoch_whose_weights_are_lost_is_named(run, tmp_path, checkpoints
     assert capsys.readouterr().out == (
         "the weights of epoch 2, the best by val_loss, are lost: the best that is saved is epoch 1\n"
     )
+
+
+@pytest.mark.parametrize(
+    "val_losses, patience, since",
+    [
+        ([], 1, None),
+        ([0.5], 1, None),
+        ([0.5, 0.5], 1, 1),
+        ([0.5, 0.6, 0.4], 2, None),
+        ([0.6, 0.5, 0.6, 0.55], 2, 2),
+        ([0.5, 0.6, 0.55], 3, None),
+        ([0.5, 0.6, 0.7, 0.8], None, None),
+    ],
+)
+def test_patience_ends_when_val_loss_has_not_fallen_for_so_long(run, val_losses, patience, since):
+    run.config = dataclasses.replace(CONFIG, patience=patience)
+    run.rows = [{"epoch": epoch, "val_loss": val_loss} for epoch, val_loss in enumerate(val_losses, 1)]
+    assert run.stale_since == since
 
 
 def test_what_is_saved_in_the_middle_of_an_epoch_is_never_the_best(run, checkpoints):

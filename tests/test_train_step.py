@@ -14,6 +14,7 @@ from jaxconv.train_step import (
     evaluation_state,
     learning_rates,
     losses_and_predictions,
+    predict_step,
     probabilities,
     rmsprop,
     scale,
@@ -105,6 +106,25 @@ def test_equal_models_are_one_program():
         train_step(state, batch)
         counts.append(train_step._cache_size())
     assert counts[0] == counts[1]
+
+
+def test_the_average_of_the_weights_is_optax_s():
+    """Its own code, told apart from the weights by a decay at which both keep moving."""
+    state = create_state(SmallNet(), (12, 12, 3), rmsprop(1e-2), 0, ema=0.8)
+    batch = {"image": random_batch(4)["image"][:, :12, :12], "label": random_batch(4)["label"]}
+    jax.tree.map(np.testing.assert_array_equal, state.average, state.params)
+    average = optax.ema(0.8)
+    expected, kept = None, average.init(state.params)
+    for _ in range(4):
+        state, _ = train_step(state, batch)
+        with jax.numpy_dtype_promotion("standard"):
+            expected, kept = average.update(jax.tree.map(jnp.copy, state.params), kept)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7), state.average, expected)
+    batch |= {"mask": np.ones(4, bool)}
+    averaged = evaluation_state(SmallNet(), jax.device_get(state.average))
+    assert float(eval_step(state, batch)["loss"]) == float(eval_step(averaged, batch)["loss"])
+    assert float(eval_step(state.replace(average=None), batch)["loss"]) != float(eval_step(averaged, batch)["loss"])
+    np.testing.assert_array_equal(predict_step(state, batch["image"]), predict_step(averaged, batch["image"]))
 
 
 def test_pictures_are_scaled_in_one_place():

@@ -75,6 +75,14 @@ def test_another_configuration_is_refused(tmp_path, change, message):
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == 0
 
 
+def test_a_run_older_than_a_setting_goes_on_without_it(tmp_path):
+    hold(tmp_path, CONFIG, resume=False)
+    hold(tmp_path, CONFIG | {"patience": None, "tensorboard": True}, resume=True)
+    assert json.loads((tmp_path / "config.json").read_text())["tensorboard"]
+    with pytest.raises(InputError, match="patience=null, but now it is 3"):
+        hold(tmp_path, CONFIG | {"patience": 3}, resume=True)
+
+
 def test_files_and_foreign_directories_are_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="file is a file or lies in one: name a directory"):
