@@ -19,6 +19,7 @@ FLOW = [
     "summary",
     "train_step",
     "metrics",
+    "scores",
 ]
 ORDER = [*FLOW, "streaming", "resident", "checkpoints", "trained", "figures", "runs", "fit"]
 FOLDER = Path(jaxconv.__file__).parent
