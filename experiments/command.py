@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -199,19 +200,27 @@ def _sum_up(workdir: Path, workdirs: dict[int, Path], results: list[dict[str, An
 
 
 def print_result(result: dict[str, Any], workdir: Path) -> None:
-    """The closing lines of a run; of several seeds mean, standard deviation and range."""
-    spread = [result[name] for name in ("mean", "std", "min", "max")] if "seeds" in result else [result]
+    """The closing lines of a run, of several seeds mean, standard deviation and range; and what to do with it next."""
+    several = "seeds" in result
+    spread = [result[name] for name in ("mean", "std", "min", "max")] if several else [result]
 
     def figure(*path: str) -> str:
         values: list[Any] = [functools.reduce(dict.__getitem__, path, found) for found in spread]
         mean, *around = values
         return f"{mean:.4f}" + (" ± {:.4f} ({:.4f} to {:.4f})".format(*around) if around else "")
 
-    for name, what in (("last", "last epoch"), ("best", "lowest val_loss")):
+    tested = {"last": "last epoch", "best": "lowest val_loss"}
+    for name, what in tested.items():
         if name in spread[0]:
             epoch = f"{spread[0][name]['epoch']:.0f}"
             print(f"{what}: epoch {epoch}  val_acc {figure(name, 'val_acc')}  test_acc {figure(name, 'test_acc')}")
     epochs = min(10, int(spread[0]["last"]["epoch"]))
     if epochs > 1:
         print(f"val_acc, mean of the last {epochs} epochs: {figure('val_acc_mean_last_10')}")
+    highest = spread[0].get("highest_val_acc")
+    if highest and highest["epoch"] not in [spread[0][name]["epoch"] for name in tested]:
+        print(f"highest val_acc: epoch {highest['epoch']:.0f}  {figure('highest_val_acc', 'val_acc')}")
     print(f"saved in {workdir}")
+    run = shlex.quote(str(workdir / f"seed{result['seeds'][0]}" if several else workdir))
+    for tool in (f"predict {run} PICTURE", f"evaluate {run}", f"report {run}"):
+        print(f"  python -m tools.{tool}")

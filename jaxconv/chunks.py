@@ -1,4 +1,4 @@
-"""Sums over a batch: all at once, or on a CPU a few rows at a time, so that what is worked on stays in its caches."""
+"""Work on a batch: all at once, or on a CPU a few rows at a time, so that what is worked on stays in its caches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +22,15 @@ def summed(function: Callable[[Any], Any], batch: Any) -> Any:
         return _add_up(lambda chunk: (function(chunk), ()), _chunks(batch))[0]
 
     return lax.platform_dependent(batch, cpu=one_by_one, default=function)
+
+
+def mapped(function: Callable[[Array], Array], rows: Array) -> Array:
+    """What `function` of rows returns, which is a row for each of them; on a CPU, put together from chunks."""
+
+    def one_by_one(rows: Array) -> Array:
+        return lax.map(function, _chunks(rows)).reshape(len(rows), -1)
+
+    return lax.platform_dependent(rows, cpu=one_by_one, default=function)
 
 
 def summed_gradients(loss: Loss, params: Any, batch: Any, key: Key[Array, ""]) -> tuple[Any, Any]:

@@ -25,19 +25,23 @@ class Stopped(KeyboardInterrupt):
 def one_line_errors(main: Callable[Params, None]) -> Callable[Params, None]:
     """A command whose `InputError` becomes one line on standard error and exit code 2, without a traceback.
 
-    So does an interrupt, with the exit code that a shell would give it.
+    So does an interrupt, with the exit code that a shell would give it. Where whoever reads its output has read
+    enough, as in `command | head`, it ends without a word.
     """
 
     @functools.wraps(main)
     def command(*args: Params.args, **kwargs: Params.kwargs) -> None:
         try:
-            main(*args, **kwargs)
+            try:
+                main(*args, **kwargs)
+            finally:
+                sys.stdout.flush()  # or a closed pipe would be met when the interpreter ends, with a complaint
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed there
+            sys.exit(128 + signal.SIGPIPE)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
-        except BrokenPipeError:  # whoever read the output has enough of it, such as head
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
-            sys.exit(128 + signal.SIGPIPE)
         except Stopped as stopped:
             print(stopped, file=sys.stderr)
             sys.exit(stopped.exit_code)

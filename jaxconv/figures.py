@@ -1,15 +1,20 @@
-"""The chapter's pictures: curves of accuracy and loss (code 5-10), and augmented training pictures (5-12)."""
+"""The chapter's pictures: curves of accuracy and loss (code 5-10), and augmented training pictures (5-12).
+
+And what the chapter does not show: which classes are taken for which, and what is predicted of single pictures.
+"""
 
 import io
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
+from jaxtyping import Float
 
-from jaxconv.records import Source
+from jaxconv.records import Record, Source
 from jaxconv.workdir import write_whole
 
 
@@ -97,9 +102,80 @@ def write_augmented(
     _save(figure, Path(path))
 
 
+def write_confusion(
+    confusion: Sequence[Sequence[int]], class_names: Sequence[str], path: str | os.PathLike[str], title: str
+) -> None:
+    """A confusion matrix, rows the labels: in each cell the number of pictures and its share of the row."""
+    from matplotlib.figure import Figure
+
+    counts, classes = np.array(confusion), len(class_names)
+    shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
+    cell = 1.5 if classes <= 3 else 0.9 if classes <= 6 else 0.62  # inches
+    names = [shorten(name) for name in class_names]
+    figure = Figure(figsize=(cell * classes + 2.2, cell * classes + 1.4), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[row, column] > 0.6 else "black" if count else "silver"
+        text = f"{count:,}\n{shares[row, column]:.1%}" if count else "0"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11 if cell > 1 else 7.5)
+    axes.set_xticks(range(classes), names, rotation=45 if max(map(len, names)) > 8 * cell else 0)
+    axes.set_yticks(range(classes), names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("Prediction")
+    axes.set_ylabel("Label")
+    figure.colorbar(image, shrink=0.8, label="Share of the label's pictures", format="{x:.0%}")
+    figure.suptitle(f"Predictions of {counts.sum():,} test pictures\n{title}", fontsize=11)
+    _save(figure, Path(path))
+
+
+def shown(source: Source, count: int = 25) -> list[int]:
+    """The positions of the pictures that `write_predictions` is for: spread evenly, whatever is predicted of them."""
+    return np.unique(np.linspace(0, len(source) - 1, count).astype(int)).tolist()
+
+
+def write_predictions(
+    records: Sequence[Record],
+    probabilities: Float[np.ndarray, "n k"],
+    class_names: Sequence[str],
+    path: str | os.PathLike[str],
+    title: str,
+) -> None:
+    """A grid of pictures: above each its label, and below that the prediction and its probability; mistakes in red."""
+    from matplotlib.figure import Figure
+
+    columns = min(5, len(records))
+    rows = -(-len(records) // columns)
+    figure = Figure(figsize=(1.7 * max(3, columns), 2.05 * rows + 0.8), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(records) :]:
+        axes.set_axis_off()
+    for axes, record, of_classes in zip(grid.flat, records, probabilities, strict=False):
+        label, prediction = (shorten(class_names[index]) for index in (record["label"], int(of_classes.argmax())))
+        wrong = record["label"] != of_classes.argmax()
+        colour = "firebrick" if wrong else "black"
+        axes.imshow(record["image"].squeeze(), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(f"{label}\n\u2192 {prediction} {of_classes.max():.1%}", fontsize=9, color=colour)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set(color=colour if wrong else "silver", linewidth=4 if wrong else 1)
+    figure.suptitle(
+        f"Test pictures: label \u2192 prediction and its probability, mistakes in red\n{title}", fontsize=11
+    )
+    _save(figure, Path(path))
+
+
+def shorten(name: str, length: int = 14) -> str:
+    """A class name that fits above a picture, as Matplotlib takes it: dollars would begin a formula."""
+    return (name if len(name) <= length else f"{name[: length - 1]}\u2026").replace("$", r"\$")
+
+
 def _save(figure: Any, path: Path) -> None:
     """Write whole or not at all, so that a viewer never meets half a picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of a script that the font lacks there are boxes
+        figure.savefig(content, format="png", dpi=120)
     write_whole(path, content.getvalue())

@@ -188,23 +188,29 @@ def _fit(
 
 
 def summarize(runs: list[Run], states: list[TrainState], feed: Streaming | Resident, splits: Splits) -> list[Row]:
-    """Draw each run's curves and write its result.json: the last epoch and the best by val_loss, with test figures.
+    """Write each run's result.json, the last epoch and the best by val_loss with test figures, and draw its figures.
 
-    There is no best where the test pictures are also those of validation: it would be chosen by its test figures.
+    There is no best where the test pictures are also those of validation: it would be chosen by its test figures, and
+    so would the epoch of the highest val_acc. What the test pictures are taken for is drawn of the best, or the last.
     """
     tested = {"last": ([len(run.rows) for run in runs], states)}
+    results: list[Row] = [{"val_acc_mean_last_10": fmean(row["val_acc"] for row in run.rows[-10:])} for run in runs]
     if splits.validation is not splits.test:
         best = [run.best() for run in runs]
         tested["best"] = ([epoch for epoch, _ in best], [state for _, state in best])
-    results: list[Row] = [{"val_acc_mean_last_10": fmean(row["val_acc"] for row in run.rows[-10:])} for run in runs]
+        for run, result in zip(runs, results, strict=True):
+            highest = max(run.rows, key=lambda row: row["val_acc"])
+            result["highest_val_acc"] = {name: highest[name] for name in ("epoch", "val_acc")}
     for name, (epochs, states) in tested.items():
         tests = feed.evaluate(states, splits.test)
         for run, result, epoch, sums in zip(runs, results, epochs, tests, strict=True):
             row, scores = run.rows[epoch - 1], metrics.mean(metrics.total(sums))
             result[name] = {"epoch": epoch, "val_loss": row["val_loss"], "val_acc": row["val_acc"]}
             result[name] |= {f"test_{key}": value for key, value in scores.items()}
-    for run, result in zip(runs, results, strict=True):
+    drawn = [*tested][-1]
+    for run, result, state in zip(runs, results, tested[drawn][1], strict=True):
         run.draw()
+        run.draw_tested(state, splits.test, result[drawn]["test_confusion"], result[drawn]["epoch"])
         write_json(run.workdir / "result.json", result)
     return results
 

@@ -18,7 +18,7 @@ from jaxconv.errors import InputError
 from jaxconv.metrics import Row, StepSums
 from jaxconv.records import Source
 from jaxconv.tensorboard import Events
-from jaxconv.train_step import TrainState
+from jaxconv.train_step import TrainState, predict_step
 
 
 @dataclasses.dataclass
@@ -140,6 +140,14 @@ class Run:
     def draw(self) -> None:
         """The curves so far."""
         figures.write_curves(self.rows, self.workdir / "figures", f"{self.title}, seed {self.config.seed}")
+
+    def draw_tested(self, state: TrainState, test: Source, confusion: list[list[int]], epoch: int) -> None:
+        """What the state of an epoch makes of the test pictures: how often which class, and of some which one."""
+        folder, title = self.workdir / "figures", f"{self.title}, seed {self.config.seed}, epoch {epoch}"
+        figures.write_confusion(confusion, test.class_names, folder / "confusion.png", title)
+        records = [test[position] for position in figures.shown(test)]
+        probabilities = np.asarray(predict_step(state, np.stack([record["image"] for record in records])))
+        figures.write_predictions(records, probabilities, test.class_names, folder / "predictions.png", title)
 
     def _diverged(self, what: str, step: int) -> InputError:
         """`step` counts from 0."""

@@ -14,7 +14,7 @@ from flax.training import train_state
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from jaxconv import devices
-from jaxconv.chunks import summed, summed_gradients
+from jaxconv.chunks import mapped, summed, summed_gradients
 from jaxconv.seeds import derive_seed
 
 Sums = dict[str, Array]
@@ -194,4 +194,8 @@ def eval_step(state: TrainState, batch: dict[str, Array]) -> Sums:
 @jax.jit
 def predict_step(state: TrainState, images: UInt8[Array, "n h w c"]) -> Float[Array, "n k"]:
     """The probability of each class, without dropout."""
-    return probabilities(state.apply_fn({"params": state.weights}, scale(images), train=False))
+
+    def predict(chunk: Array) -> Array:
+        return probabilities(state.apply_fn({"params": state.weights}, scale(chunk), train=False))
+
+    return mapped(predict, images)

@@ -6,12 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import filelock
 import pytest
 from nets import SmallNet
 
-from experiments import catsdogs, folders
+from experiments import catsdogs, command, folders
 from experiments.folders import Config
 from jaxconv import demo
 
@@ -58,8 +59,10 @@ def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("epoch 1/2  loss ") and lines[1].startswith("epoch 2/2  loss ")
     assert lines[2].startswith("last epoch: epoch 2  val_acc ")
-    assert lines[-1] == f"saved in {workdir}"
-    assert {path.name for path in (workdir / "figures").iterdir()} == {"accuracy.png", "loss.png", "augmented.png"}
+    tools = [f"  python -m tools.{what}" for what in (f"predict {workdir} PICTURE", f"evaluate {workdir}")]
+    assert lines[-4:] == [f"saved in {workdir}", *tools, f"  python -m tools.report {workdir}"]
+    drawn = {path.stem for path in (workdir / "figures").iterdir()}
+    assert drawn == {"accuracy", "loss", "augmented", "confusion", "predictions"}
     config = json.loads((workdir / "config.json").read_text())
     assert (config["variant"], config["batch_size"], config["parameters"]) == ("aug-dropout", 4, 3_453_121)
     assert config["class_names"] == ["cats", "dogs"]
@@ -82,6 +85,25 @@ def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
     assert lines[0] == "all 2 epochs are trained already: --epochs makes a run longer"
     catsdogs.main([*command, "--resume", "--epochs", "3"])
     assert capsys.readouterr().out.startswith("going on after step 4 (epoch 2.00)\nepoch 3/3  loss ")
+
+
+def test_the_closing_lines_name_what_is_not_yet_said(capsys):
+    numbers = {"val_acc": 0.5, "test_acc": 0.4}
+    result = {"last": {"epoch": 9} | numbers, "best": {"epoch": 7} | numbers, "val_acc_mean_last_10": 0.45}
+    command.print_result(result | {"highest_val_acc": {"epoch": 8, "val_acc": 0.6}}, Path("my run"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "last epoch: epoch 9  val_acc 0.5000  test_acc 0.4000",
+        "lowest val_loss: epoch 7  val_acc 0.5000  test_acc 0.4000",
+        "val_acc, mean of the last 9 epochs: 0.4500",
+        "highest val_acc: epoch 8  0.6000",
+        "saved in my run",
+        "  python -m tools.predict 'my run' PICTURE",
+        "  python -m tools.evaluate 'my run'",
+        "  python -m tools.report 'my run'",
+    ]
+    command.print_result(result | {"highest_val_acc": {"epoch": 7, "val_acc": 0.5}}, Path("my run"))
+    assert capsys.readouterr().out.splitlines() == [line for line in lines if not line.startswith("highest")]
 
 
 def test_a_run_goes_on_where_its_pictures_were_augmented(photos, tmp_path, capsys, monkeypatch):

@@ -30,6 +30,14 @@ def test_sums_over_the_batch_do_not_depend_on_its_chunks(rows, values):
 
 
 @pytest.mark.parametrize("rows", [1, 3, 20, 32])
+@pytest.mark.parametrize("values", [1, 30_000])
+def test_rows_keep_their_order_in_chunks(rows, values):
+    x = jax.random.normal(jax.random.key(0), (rows, 5, values))
+    found = jax.jit(lambda x: chunks.mapped(lambda chunk: chunk.sum(2), x))(x)
+    np.testing.assert_allclose(found, np.asarray(x, np.float64).sum(2), rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20, 32])
 def test_summed_gradients_equal_the_gradient_at_once(rows):
     weights = {"w": jax.random.normal(jax.random.key(0), (5,))}
     batch = {"x": jax.random.normal(jax.random.key(1), (rows, 5))}

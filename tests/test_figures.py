@@ -1,9 +1,19 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from jaxconv.augment import RandomAffine
-from jaxconv.figures import write_augmented, write_bands, write_curves, write_seeds
-from jaxconv.records import SplitDirectory
+from jaxconv.figures import (
+    shorten,
+    shown,
+    write_augmented,
+    write_bands,
+    write_confusion,
+    write_curves,
+    write_predictions,
+    write_seeds,
+)
+from jaxconv.records import ArraySource, SplitDirectory
 
 
 def colours(path):
@@ -59,3 +69,50 @@ def test_augmented_pictures_stand_beside_their_originals(photos, tmp_path):
     write_augmented(source, RandomAffine(), tmp_path / "augmented.png", "a title")
     assert (tmp_path / "augmented.png").read_bytes() == again
     assert np.ptp([record["label"] for record in source]) == 1
+
+
+@pytest.mark.parametrize("classes", [3, 5, 10])
+def test_a_confusion_matrix_is_coloured_by_shares_of_rows(tmp_path, classes):
+    """All right but for a class without pictures: whatever the counts, so many cells are dark, and the others light."""
+    confusion = np.diag([10**row % 9_999 for row in range(classes - 1)] + [0])
+    names = ["class $1$ of a long name", *map(str, range(classes - 2)), "\u732b"]  # no formula; no such letter
+    write_confusion(confusion.tolist(), names, tmp_path / "confusion.png", "a title")
+    with Image.open(tmp_path / "confusion.png") as picture:
+        count = {colour: number for number, colour in picture.convert("RGB").getcolors(1_000_000)}
+        assert picture.width > picture.height > 250
+    dark, light = (8, 48, 107), (247, 251, 255)  # the ends of Matplotlib's Blues
+    assert count[dark] / count[light] == pytest.approx((classes - 1) / (classes**2 - classes + 1), rel=0.2)
+
+
+@pytest.mark.parametrize("shape", [(20, 20, 3), (28, 28, 1)])
+@pytest.mark.parametrize("count", [1, 3, 25])
+def test_predictions_mark_mistakes_in_red(tmp_path, shape, count):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 2, (count, *shape), dtype=np.uint8) * 255
+    source = ArraySource(images // 3 * 2, np.arange(count, dtype=np.int32) % 2, ["cats", "dogs"])
+    right = np.eye(2)[source.labels] * 0.8 + 0.1
+    firebrick = (178, 34, 34)
+    for name, probabilities in (("right", right), ("wrong", 1 - right)):
+        records = [source[index] for index in range(count)]
+        write_predictions(records, probabilities, source.class_names, tmp_path / f"{name}.png", "a title")
+        found, (width, _) = colours(tmp_path / f"{name}.png")
+        assert (firebrick in found) == (name == "wrong")
+        assert width == 120 * 1.7 * max(3, min(5, count))
+
+
+def test_the_pictures_shown_are_spread_over_all():
+    def source(count):
+        return ArraySource(np.zeros((count, 1, 1, 1), np.uint8), np.zeros(count, np.int32), ["a", "b"])
+
+    assert shown(source(3)) == [0, 1, 2]
+    assert shown(source(25)) == [*range(25)]
+    assert shown(source(1000))[::12] == [0, 499, 999] and len(shown(source(1000))) == 25
+
+
+def test_names_are_shortened_and_no_formulas():
+    assert [shorten(name) for name in ("cats", "fourteen chars", "fifteen letters")] == [
+        "cats",
+        "fourteen chars",
+        "fifteen lette\u2026",
+    ]
+    assert shorten("$x$") == r"\$x\$"

@@ -73,10 +73,13 @@ def test_what_a_run_leaves_behind(whole):
     assert all(row["acc"] * 12 == round(row["acc"] * 12) and row["val_acc"] * 5 % 1 < 1e-6 for row in rows)
     best = min(rows, key=lambda row: row["val_loss"])["epoch"]
     assert {int(path.name) for path in (workdir / "checkpoints").iterdir()} == {3 * best, 6, 9}
-    assert sorted(path.name for path in (workdir / "figures").iterdir()) == ["accuracy.png", "loss.png"]
+    drawn = {path.stem for path in (workdir / "figures").glob("*.png")}
+    assert drawn == {"accuracy", "loss", "confusion", "predictions"}
     assert json.loads((workdir / "result.json").read_text()) == result
     assert (result["last"]["epoch"], result["best"]["epoch"]) == (3, best)
     assert np.sum(result["best"]["test_confusion"]) == 3
+    highest = max(rows, key=lambda row: row["val_acc"])  # of equal ones the first
+    assert result["highest_val_acc"] == {"epoch": highest["epoch"], "val_acc": highest["val_acc"]}
     assert result["val_acc_mean_last_10"] == pytest.approx(np.mean([row["val_acc"] for row in rows]))
     assert compiled == (1, 1)
 
@@ -261,7 +264,7 @@ def test_epochs_of_whole_passes_with_a_schedule_where_the_test_pictures_validate
     assert all(row["acc"] * 6 == pytest.approx(round(row["acc"] * 6)) for row in rows)
     # Half of the cosine's way before the second step of four, almost three quarters of it before the last.
     assert [row["learning_rate"] for row in rows] == pytest.approx([8.5355e-5, 1.4645e-5], rel=1e-3)
-    assert "best" not in result  # it would be chosen by the test pictures
+    assert not {"best", "highest_val_acc"} & result.keys()  # it would be chosen by the test pictures
     assert result["last"]["test_loss"] == pytest.approx(rows[-1]["val_loss"])
 
 

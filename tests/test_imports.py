@@ -21,6 +21,7 @@ FLOW = [
     "plateau",
     "metrics",
     "tensorboard",
+    "scores",
 ]
 ORDER = [*FLOW, "streaming", "resident", "checkpoints", "trained", "figures", "runs", "fit"]
 FOLDER = Path(jaxconv.__file__).parent

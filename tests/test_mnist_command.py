@@ -58,7 +58,8 @@ def test_a_run_learns_the_digits_and_can_be_resumed(model, files: Path, capsys) 
     assert lines[4].startswith("epoch 4/4  loss ") and lines[5].startswith("last epoch: epoch 4  val_acc ")
     assert lines[6].startswith("val_acc, mean of the last 4 epochs: ")
     workdir = Path(f"runs/mnist-{model}-seed0")
-    assert lines[7:] == [f"saved in {workdir}"]
+    assert (lines[7], len(lines)) == (f"saved in {workdir}", 11)
+    assert {path.stem for path in (workdir / "figures").iterdir()} == {"accuracy", "loss", "confusion", "predictions"}
     config, result = (json.loads((workdir / f"{name}.json").read_text()) for name in ("config", "result"))
     assert (config["experiment"], config["variant"], config["image_shape"]) == ("mnist", model, [28, 28, 1])
     assert config["data"]["counts"] == {"train": 150, "validation": 40, "test": 40}
@@ -83,8 +84,13 @@ def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, monk
     command = ["--files", str(files), "--model", "dense", "--batch-size", "20", "--augment-on", where, "--seeds", "2"]
     mnist.main([*command, "--seed", "5", "--epochs", "2"])
     last = "last epoch: epoch 2  val_acc "
-    closing = [line for line in capsys.readouterr().out.splitlines() if line.startswith(last)]
+    lines = capsys.readouterr().out.splitlines()
+    closing = [line for line in lines if line.startswith(last)]
     workdir = Path("runs/mnist-dense-seeds5-6")
+    assert (lines[-4], lines[-2]) == (f"saved in {workdir}", f"  python -m tools.evaluate {workdir / 'seed5'}")
+    for seed in (5, 6):
+        drawn = {path.stem for path in (workdir / f"seed{seed}/figures").iterdir()}
+        assert drawn == {"accuracy", "loss", "confusion", "predictions"}
     assert {path.name for path in workdir.iterdir()} == {"seed5", "seed6", "result.json", "figures"}
     assert {path.name for path in (workdir / "figures").iterdir()} == {"accuracy.png", "loss.png"}
     result = json.loads((workdir / "result.json").read_text())

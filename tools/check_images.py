@@ -24,7 +24,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,6 +33,7 @@ from experiments.command import bare_parser
 from jaxconv.downloads import interruptible
 from jaxconv.errors import InputError, one_line_errors
 from jaxconv.workdir import write_json
+from tools.files import below, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -79,29 +80,13 @@ def examine(root: Path, min_side: int = 32) -> list[Finding | Seen]:
     from jaxconv.machine import usable_cores
     from jaxconv.records import quiet_pillow
 
-    names = sorted(_names(root))
+    names = sorted(path.relative_to(root).as_posix() for path in below(root))
     if not names:
         raise InputError(f"{root} holds no files: name a folder of pictures")
     # An interrupt ends the process before the pool can wait for all the files that are left.
     with quiet_pillow(), ThreadPoolExecutor(usable_cores()) as pool, interruptible():
         parts = pool.map(lambda name: check_file(root, name, min_side), names)
         return list(tqdm(parts, f"checking {root}", len(names), unit="file", leave=False, disable=None, delay=2))
-
-
-def _names(root: Path) -> Iterator[str]:
-    """The files below a folder, those of linked folders too; hidden ones are passed over, as in training."""
-
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be listed ({error.strerror}): name a folder that can be") from error
-
-    above = {os.fspath(root): {os.path.realpath(root)}}  # a link to a folder that it lies in would never end
-    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        real = {name: os.path.realpath(Path(folder, name)) for name in folders if not name.startswith(".")}
-        folders[:] = [name for name in real if real[name] not in above[folder]]
-        above |= {os.path.join(folder, name): above[folder] | {real[name]} for name in folders}
-        for name in files:
-            if not name.startswith(".") and os.path.isfile(path := Path(folder, name)):
-                yield path.relative_to(root).as_posix()
 
 
 def check_file(root: Path, name: str, min_side: int = 32) -> Finding | Seen:
@@ -234,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError(f"--quarantine {args.quarantine} {why}: name another folder") from error
     files, findings = check(args.folder, args.min_side)
     for finding in findings:
-        print(_printable(f"{finding.path}: {finding.kind} ({finding.detail})"))
+        print(printable(f"{finding.path}: {finding.kind} ({finding.detail})"))
     if args.json is not None:
         listed = [{key: value for key, value in finding._asdict().items() if value} for finding in findings]
         try:
@@ -255,11 +240,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _counted(count: int, kind: str) -> str:
     plural = {"not an image": "not images"}.get(kind, f"{kind}s" if kind.endswith("duplicate") else kind)
     return f"{count:,} {kind if count == 1 else plural}"
-
-
-def _printable(line: str) -> str:
-    """Names of files may hold line ends, and bytes that are no text."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 if __name__ == "__main__":
