@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     fit_config = command.fit_config(arguments, folders.book(arguments.aug, arguments.dropout))
-    config = Config(arguments.aug, arguments.dropout, arguments.data, fit_config, dtype=arguments.dtype)
+    size = folders.IMAGE_SIZE
+    config = Config(arguments.aug, arguments.dropout, arguments.data, fit_config, size, arguments.dtype)
     if arguments.summary:
         folders.print_summary(config, 2)
         return

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from jaxconv.records import Splits
 
-SMALLEST = 46  # pixels: below it the four poolings leave nothing
+IMAGE_SIZE = 150  # pixels
+SMALLEST = 46  # below it the four poolings leave nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Config:
     dropout: bool
     data: str
     fit: FitConfig
-    image_size: int = 150
+    image_size: int
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -52,7 +53,7 @@ class Config:
             "plain": not (self.aug or self.dropout),
             "aug": self.aug,
             "dropout": self.dropout,
-            str(self.image_size): self.image_size != 150,
+            str(self.image_size): self.image_size != IMAGE_SIZE,
             self.dtype: self.dtype != "float32",
         }
         return "-".join(name for name, on in parts.items() if on)
@@ -127,7 +128,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     assert __doc__
     flags = parser("experiments.folders", __doc__)
     flags.add_argument("--data", required=True, metavar="DIR", help="folder of train, validation and test")
-    flags.add_argument("--image-size", type=int, default=150, metavar="N", help="pixels a side (default: %(default)s)")
+    flags.add_argument(
+        "--image-size", type=int, default=IMAGE_SIZE, metavar="N", help="pixels a side (default: %(default)s)"
+    )
     arguments = flags.parse_args(argv)
     fit_config = command.fit_config(arguments, book(arguments.aug, arguments.dropout))
     config = Config(arguments.aug, arguments.dropout, arguments.data, fit_config, arguments.image_size, arguments.dtype)

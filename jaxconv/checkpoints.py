@@ -33,6 +33,7 @@ from jaxconv.train_step import TrainState
 DELETED = "deleted"  # a folder in that of the checkpoints, for those that are being removed
 LATEST = 2  # so that a damaged one does not cost all that was trained since the best
 
+PROOFS = ("sha256", "params_sha256", "average_sha256", "metrics_sha256")
 OTHER_VALUES = "its values are not those that were saved"
 
 # Where these are the reason that a checkpoint cannot be read, it may be as sound as ever.
@@ -194,7 +195,7 @@ class Checkpoints:
         """What is wrong with a checkpoint; nothing if it is sound."""
         try:
             metrics = _metrics(path)
-            proof = {name: metrics.pop(name) for name in [*metrics] if name.endswith("_sha256") or name == "sha256"}
+            proof = {name: metrics.pop(name) for name in PROOFS if name in metrics}
             with ocp.StandardCheckpointer() as checkpointer:
                 state = checkpointer.restore(path / "state", self._template)
         except Exception as error:

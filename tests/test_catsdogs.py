@@ -47,7 +47,7 @@ def test_the_book_s_numbers():
     ],
 )
 def test_variants_have_names(aug, dropout, data, variant):
-    config = Config(aug, dropout, data, folders.book(aug, dropout))
+    config = Config(aug, dropout, data, folders.book(aug, dropout), 150)
     assert catsdogs.variant(config) == variant
     assert catsdogs.variant(dataclasses.replace(config, dtype="bfloat16")) == f"{variant}-bfloat16"
 
@@ -119,7 +119,7 @@ def test_a_run_goes_on_where_its_pictures_were_augmented(photos, tmp_path, capsy
 
 
 def test_choices_of_training_are_recorded_and_stay(photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(catsdogs, "net", lambda config: SmallNet())
+    monkeypatch.setattr(folders, "net", lambda config, classes: SmallNet())
     workdir = tmp_path / "run"
     command = ["--data", str(photos), "--workdir", str(workdir), "--steps-per-epoch", "2", "--epochs", "5"]
     chosen = ["--patience", "1", "--ema", "0.5", "--schedule", "plateau", "--learning-rate", "1e-12"]

@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import log_loss
 from test_trained import write_run
 
-from experiments import catsdogs, mnist
+from experiments import catsdogs, folders, mnist
 from jaxconv import demo, trained
 from jaxconv.models import CatsDogsConvNet
 from jaxconv.records import read_splits
@@ -29,7 +29,7 @@ def root(photos, tmp_path_factory):
     short = ["--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "4", "--learning-rate", "1e-3"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        patch.setattr(catsdogs, "IMAGE_SIZE", (46, 50))
+        patch.setattr(folders, "IMAGE_SIZE", 46)
         catsdogs.main(["--data", "photos", "--workdir", "run", *short])
     return root
 
@@ -88,7 +88,7 @@ def test_mirror_images_are_averaged_and_said_apart(here, photos, tmp_path, capsy
     found = scores(tmp_path / "scores.json", "run", "--flip", flipped=True)
     plain = json.loads((tmp_path / "scores.json").read_text())["scores"]
     assert plain == scores(tmp_path / "scores.json", "run")
-    test = read_splits(photos, (46, 50)).test
+    test = read_splits(photos, (46, 46)).test
     images = np.stack([test[i]["image"] for i in range(3)])
     net = trained.load(Path("run"))
     averaged = (net.predict(images) + net.predict(images[:, :, ::-1])) / 2
@@ -150,7 +150,7 @@ def test_a_run_that_does_not_say_where_its_pictures_are(tmp_path, capsys):
 def test_drawn_pictures_are_found_where_they_were_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "write", functools.partial(demo.write, counts={"train": 3, "validation": 2, "test": 2}))
-    monkeypatch.setattr(catsdogs, "IMAGE_SIZE", (46, 50))
+    monkeypatch.setattr(folders, "IMAGE_SIZE", 46)
     flags = ["--epochs", "1", "--steps-per-epoch", "1", "--batch-size", "4", "--workdir", "run"]
     catsdogs.main(["--data", "demo", *flags])
     evaluate.main(["run"])

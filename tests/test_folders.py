@@ -58,7 +58,7 @@ def test_the_loss_of_the_first_steps_is_that_of_guessing(shades, tmp_path, monke
 @pytest.mark.parametrize(
     "config, variant",
     [
-        (folders.Config(True, False, "a", folders.book(True, False)), "aug"),
+        (folders.Config(True, False, "a", folders.book(True, False), 150), "aug"),
         (folders.Config(False, True, "a", folders.book(True, False), 96), "dropout-96"),
         (folders.Config(False, False, "a", folders.book(False, False), 150, "bfloat16"), "plain-bfloat16"),
     ],
