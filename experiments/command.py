@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxconv.records import Splits
 
 DTYPES = ("float32", "bfloat16")
+REPORT = "report.html"  # which tools.report leaves beside a run
 
 
 class Parser(argparse.ArgumentParser):
@@ -183,7 +184,8 @@ def _of_seeds(workdir: Path, seed: int, seeds: int) -> dict[int, Path]:
     names = entries(workdir)
     if CONFIG in names:
         raise InputError(f"--workdir {workdir} holds a run of one seed: name another directory")
-    if any(name not in ("result.json", "result.part", "figures") and not name.startswith("seed") for name in names):
+    ours = ("result.json", "result.part", "figures", REPORT, "report.part")
+    if any(name not in ours and not name.startswith("seed") for name in names):
         raise InputError(f"--workdir {workdir} holds other files: name a new directory")
     return {seed: workdir / f"seed{seed}" for seed in range(seed, seed + seeds)}
 

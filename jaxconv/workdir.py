@@ -140,8 +140,16 @@ def read_config(workdir: Path) -> dict[str, Any]:
     return config
 
 
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots, values as JSON."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: json.dumps(value)}
+    return flat
+
+
 def _check_same(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    was, is_now = _flatten(old), _flatten(new)
+    was, is_now = flatten(old), flatten(new)
     was = {key: "null" for key in is_now if is_now[key] == "null"} | was  # older runs lack what is new, and not set
     differences = [
         f"{key}={_short(was.get(key))}, but now it is {_short(is_now.get(key))}"
@@ -169,11 +177,3 @@ def _warn_of_threads(old: dict[str, Any], new: dict[str, Any]) -> None:
             f"the run had {was} threads and has {is_now} now: it goes on to rounding, with NPROC={was} to the bit",
             flush=True,
         )
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots, values as JSON."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: json.dumps(value)}
-    return flat

@@ -23,7 +23,7 @@ FLOW = [
     "tensorboard",
     "scores",
 ]
-ORDER = [*FLOW, "streaming", "resident", "checkpoints", "trained", "figures", "runs", "fit"]
+ORDER = [*FLOW, "streaming", "resident", "checkpoints", "trained", "insight", "figures", "runs", "fit"]
 FOLDER = Path(jaxconv.__file__).parent
 
 

@@ -11,6 +11,7 @@ import pytest
 from experiments import mnist
 from jaxconv.errors import InputError
 from jaxconv.models import DOWNSAMPLE
+from tools import report
 
 
 @pytest.fixture
@@ -101,6 +102,10 @@ def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, monk
     assert closing[0].startswith(f"{last}{mean:.4f} ± {std:.4f} ({low:.4f} to {high:.4f})  test_acc ")
     assert [json.loads((workdir / f"seed{seed}/config.json").read_text())["seed"] for seed in (5, 6)] == [5, 6]
     assert "seed5 holds a run: continue it with --resume" in fails(capsys, *command, "--seed", 5)
+    report.main([str(workdir)])
+    page = (workdir / "report.html").read_text()
+    assert "mnist dense: 2 seeds, mean, lowest to highest" in page.replace("\n", "")
+    assert "of 40 test pictures of data/mnist." in page
     mnist.main([*command, "--seed", "5", "--epochs", "3", "--resume"])
     assert capsys.readouterr().out.count("epoch 3/3  loss ") == (1 if where == "device" else 2)
 

@@ -1,0 +1,186 @@
+"""What a net sees, against nets that can be computed by hand."""
+
+from pathlib import Path
+
+import cv2
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from nets import SmallNet
+from scipy.signal import correlate
+
+from jaxconv import insight
+from jaxconv.errors import InputError
+from jaxconv.layers import AveragePool, Conv, Dense, MaxPool
+from jaxconv.models import CatsDogsConvNet, DenseNet, Flatten, MnistConvNet
+from jaxconv.train_step import evaluation_state
+from jaxconv.trained import Trained
+
+
+class Readout(nn.Module):
+    """The logits are weighted sums of a convolution's responses."""
+
+    logits: int
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        return Dense(self.logits)(Flatten()(nn.relu(Conv(2)(images))))
+
+
+class AllLayers(nn.Module):
+    """Every kind of layer that has maps."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = nn.relu(MaxPool()(Conv(3)(images)))
+        x = AveragePool()(nn.relu(Conv(4)(x)))
+        return Dense(1)(Flatten()(x))
+
+
+def net_of(model, image_shape, params=None):
+    if params is None:
+        params = model.init(jax.random.key(3), jnp.zeros((1, *image_shape)), train=False)["params"]
+    names = [str(i) for i in range(10)]
+    config = {"image_shape": image_shape, "class_names": names}
+    return Trained(Path("by-hand"), config, model, evaluation_state(model, params), 0.0)
+
+
+def pictures(count, *shape):
+    return np.random.default_rng(0).integers(1, 255, (count, *shape), dtype=np.uint8)
+
+
+def readout(logits):
+    """The first filter gives a pixel's first channel, the second what it lacks of 1: both are positive."""
+    kernel = np.zeros((3, 3, 3, 2), np.float32)
+    kernel[1, 1, 0] = 1, -1
+    weights = np.random.default_rng(1).normal(size=(4 * 5 * 2, logits)).astype(np.float32)
+    weights += np.arange(logits, dtype=np.float32) / 4
+    params = {
+        "Conv_0": {"kernel": kernel, "bias": np.array([0, 1], np.float32)},
+        "Dense_0": {"kernel": weights, "bias": np.zeros(logits, np.float32)},
+    }
+    return net_of(Readout(logits), (6, 7, 3), params), weights.reshape(4, 5, 2, logits)
+
+
+def by_hand(image, weights):
+    """`weights` are the readout's of one class: the gradient of its logit."""
+    x = image[1:-1, 1:-1, 0] / 255
+    mean = weights.mean((0, 1))
+    evidence = np.maximum(mean[0] * x + mean[1] * (1 - x), 0)
+    heat = cv2.resize(evidence, (7, 6), interpolation=cv2.INTER_LINEAR)
+    return heat / max(heat.max(), 1e-9)
+
+
+def test_grad_cam_of_a_readout_is_that_by_hand():
+    images = pictures(3, 6, 7, 3)
+    net, weights = readout(4)
+    found = insight.grad_cam(net, images)
+    assert (found.shape, found.dtype) == ((3, 4, 6, 7), np.float32)
+    for image, heats in zip(images, found, strict=True):
+        for k in range(4):
+            np.testing.assert_allclose(heats[k], by_hand(image, weights[..., k]), atol=1e-5)
+    assert {0, 1} == set(np.unique(found.max((2, 3))).round(6))  # some class has evidence, and some has none
+
+
+def test_one_logit_speaks_for_both_classes_with_opposite_signs():
+    images = pictures(2, 6, 7, 3)
+    net, weights = readout(1)
+    found = insight.grad_cam(net, images)
+    assert found.shape == (2, 2, 6, 7)
+    for image, (first, second) in zip(images, found, strict=True):
+        np.testing.assert_allclose(first, by_hand(image, -weights[..., 0]), atol=1e-5)
+        np.testing.assert_allclose(second, by_hand(image, weights[..., 0]), atol=1e-5)
+    assert found[:, 0].any() and found[:, 1].any()
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "classes"),
+    [
+        (CatsDogsConvNet(dropout=0.5), (46, 48, 3), 2),
+        (SmallNet("bfloat16"), (8, 9, 3), 2),
+    ],
+)
+def test_heat_is_a_share_of_the_strongest(model, shape, classes):
+    found = insight.grad_cam(net_of(model, shape), pictures(2, *shape))
+    assert found.shape == (2, classes, *shape[:2])
+    assert np.isfinite(found).all() and found.min() >= 0 and found.max() == 1
+
+
+def pooled(x, how):
+    rows, cols = x.shape[0] // 2, x.shape[1] // 2
+    return how(x[: 2 * rows, : 2 * cols].reshape(rows, 2, cols, 2, -1), (1, 3))
+
+
+def test_responses_are_those_of_the_layers_one_by_one():
+    net, image = net_of(AllLayers(), (11, 12, 2)), pictures(1, 11, 12, 2)[0]
+    params = jax.tree.map(np.asarray, net.state.params)
+
+    def convolved(x, name):
+        maps = [correlate(x, kernel, "valid")[..., 0] for kernel in np.moveaxis(params[name]["kernel"], -1, 0)]
+        return np.maximum(np.stack(maps, -1) + params[name]["bias"], 0)
+
+    first = convolved(image / 255, "Conv_0")
+    coarse = pooled(first, np.max)
+    second = convolved(coarse, "Conv_1")
+    expected = {"Conv_0": first, "MaxPool_0": coarse, "Conv_1": second, "AveragePool_0": pooled(second, np.mean)}
+    found = insight.responses(net, image)
+    assert [*found] == [*expected]  # in the order of the calls
+    for name, maps in found.items():
+        assert maps.dtype == np.float32
+        np.testing.assert_allclose(maps, expected[name], atol=1e-5, err_msg=name)
+        assert maps.any()
+
+
+def test_kernels_are_one_a_filter():
+    net, _ = readout(1)
+    found = insight.kernels(net, "Conv_0")
+    assert found.shape == (2, 3, 3, 3)
+    assert (found[0, 1, 1, 0], found[1, 1, 1, 0], np.abs(found).sum()) == (1, -1, 2)
+
+
+def test_gradient_ascent_raises_what_it_is_to_raise():
+    net, filters = net_of(AllLayers(), (14, 15, 1)), [3, 0, 3]
+    params = jax.tree.map(np.array, net.state.params)
+    params["Conv_0"]["bias"][:] = 1
+    params["Conv_1"]["bias"][0] = -5  # it is silent at first
+    net = net_of(net.model, net.image_shape, params)
+    before, half, after = (
+        np.asarray(insight.excitement(net.state, jnp.asarray(made), jnp.array(filters), "Conv_1"))
+        for made in (insight.patterns(net, "Conv_1", filters, steps=steps) for steps in (0, 10, 20))
+    )
+    assert before[1] < -0.5
+    assert (before < half).all() and (half < after).all()
+    np.testing.assert_array_equal(before[0], before[2])  # every filter begins with the same noise
+
+
+def test_every_filter_has_a_picture_of_its_own():
+    net = net_of(AllLayers(), (11, 12, 2))
+    found = insight.patterns(net, "Conv_0", [2, 0], steps=5)
+    assert (found.shape, found.dtype) == ((2, 11, 12, 2), np.float32)
+    np.testing.assert_allclose(insight.patterns(net, "Conv_0", [0], steps=5)[0], found[1], atol=1e-6)
+    assert not np.allclose(found[0], found[1], atol=0.01)
+    noise = insight.patterns(net, "Conv_0", [0], steps=0)
+    assert 128 / 255 <= noise.min() < noise.max() <= 148 / 255
+
+
+def test_a_step_has_its_size():
+    net = net_of(AllLayers(), (11, 12, 2))
+    start, end = (insight.patterns(net, "Conv_1", [0, 1], steps=steps, step_size=0.25) for steps in (0, 1))
+    np.testing.assert_allclose(np.sqrt(np.square(end - start).mean((1, 2, 3))), 0.25, rtol=1e-5)
+
+
+def test_a_smoothed_gradient_still_leads_upwards():
+    smoother = np.asarray(insight._smoother(7))
+    np.testing.assert_allclose(smoother[3] * 16, [0, 1, 4, 6, 4, 1, 0], atol=1e-6)
+    assert np.linalg.eigvalsh(smoother).min() > 0
+
+
+def test_a_net_without_convolutions_is_named():
+    net = net_of(DenseNet(), (28, 28, 1))
+    for look in (lambda: insight.convolutions(net), lambda: insight.grad_cam(net, pictures(1, 28, 28, 1))):
+        with pytest.raises(InputError, match=r"by-hand holds a DenseNet, which has no convolutions .*: name another"):
+            look()
+    assert insight.responses(net, pictures(1, 28, 28, 1)[0]) == {}
+    assert insight.convolutions(net_of(MnistConvNet(), (28, 28, 1))) == ["Conv_0", "Conv_1", "Conv_2"]
