@@ -26,7 +26,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from jaxconv import devices
 from jaxconv.errors import InputError
-from jaxconv.train_step import TrainState
+from jaxconv.train_step import AveragedState, TrainState
 
 DELETED = "deleted"  # a folder in that of the checkpoints, for those that are being removed
 
@@ -49,7 +49,7 @@ def digest(tree: Any, *more: Any) -> str:
 
 def _proof(state: TrainState, step: int, metrics: Mapping[str, Any]) -> dict[str, str]:
     """The digest of all that is saved, and that of the weights to use, by the name of the item that holds them."""
-    item = "params" if state.average is None else "average"
+    item = "average" if isinstance(state, AveragedState) else "params"
     return {"sha256": digest(state, step, metrics), f"{item}_sha256": digest(state.weights)}
 
 
