@@ -28,7 +28,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from jaxconv import devices
 from jaxconv.errors import InputError
-from jaxconv.train_step import TrainState
+from jaxconv.train_step import AveragedState, TrainState
 
 DELETED = "deleted"  # a folder in that of the checkpoints, for those that are being removed
 LATEST = 2  # so that a damaged one does not cost all that was trained since the best
@@ -61,7 +61,7 @@ def _proof(step: int, state: TrainState, metrics: Mapping[str, Any]) -> dict[str
 
     The weights go by the name of the item that holds them.
     """
-    item = "params" if state.average is None else "average"
+    item = "average" if isinstance(state, AveragedState) else "params"
     proof = {"sha256": digest(state, step), f"{item}_sha256": digest(state.weights)}
     return proof | {"metrics_sha256": digest({}, step, metrics)}
 

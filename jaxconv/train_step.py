@@ -23,30 +23,39 @@ Sums = dict[str, Array]
 class TrainState(train_state.TrainState):
     """Flax's state (step, params, optimizer state) and the key that every step's dropout key is folded from.
 
-    With `decay` there is an `average` of the params after each step, an exponential moving one, corrected for its
-    beginning as in Adam: after the first step it is the params themselves.
-
     Fields are `Any` because JAX also builds this class with shapes, shardings and other stand-ins for arrays.
     """
 
     step: Any
     params: Any
     dropout_key: Any
-    average: Any = None
-    decay: float | None = struct.field(pytree_node=False, default=None)
 
-    def apply_gradients(self, *, grads: Any, **others: Any) -> "TrainState":
+    @property
+    def weights(self) -> Any:
+        """Those to evaluate and to keep."""
+        return self.params
+
+
+class AveragedState(TrainState):
+    """A state whose weights are an `average` of its params after each step, an exponential moving one of this `decay`.
+
+    It is corrected for its beginning, as Adam's are: after the first step it is the params themselves. A class of its
+    own, because a checkpoint has the fields of its state: those of other runs stay as they were.
+    """
+
+    average: Any
+    decay: float = struct.field(pytree_node=False)
+
+    def apply_gradients(self, *, grads: Any, **others: Any) -> "AveragedState":
         """The state after an update."""
         state = super().apply_gradients(grads=grads, **others)
-        if self.decay is None:
-            return state
         weight = (1 - self.decay) / -jnp.expm1(math.log(self.decay) * state.step.astype(jnp.float32))
         return state.replace(average=optax.incremental_update(state.params, self.average, weight))
 
     @property
     def weights(self) -> Any:
-        """Those to evaluate and to keep: the average, if there is one."""
-        return self.params if self.average is None else self.average
+        """The average."""
+        return self.average
 
 
 @functools.cache  # a state with another optimizer, if only the same made again, is another program to compile
@@ -92,11 +101,14 @@ def create_state(
         images = jnp.zeros((1, *image_shape), jnp.float32)
         variables = model.init(jax.random.key(derive_seed(seed, "weights")), images, train=False)
         dropout_key = jax.random.key(derive_seed(seed, "dropout"))
-        state = TrainState.create(
-            apply_fn=_apply(model), params=variables["params"], tx=optimizer, dropout_key=dropout_key
-        )
-        average = None if ema is None else jax.tree.map(jnp.copy, state.params)  # a step donates the memory of both
-        return state.replace(step=jnp.zeros((), jnp.int32), average=average, decay=ema)
+        params = variables["params"]
+        fields = {"apply_fn": _apply(model), "params": params, "tx": optimizer, "dropout_key": dropout_key}
+        if ema is None:
+            state = TrainState.create(**fields)
+        else:
+            average = jax.tree.map(jnp.copy, params)  # a step donates the memory of both
+            state = AveragedState.create(**fields, average=average, decay=ema)
+        return state.replace(step=jnp.zeros((), jnp.int32))
 
     # Placed as a restored state is: to `jit` the two would else be different programs.
     return jax.jit(create, out_shardings=devices.everywhere())()

@@ -1,3 +1,4 @@
+import dataclasses
 import random
 import shutil
 
@@ -91,6 +92,12 @@ def test_weights_come_back_without_their_optimizer(tmp_path):
     assert step == 2
     jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(saved))
     assert restore_params(model, (4, 5, 1), tmp_path, best=True)[1] == 1
+
+
+def test_a_plain_state_has_no_new_fields():
+    """Checkpoints of older runs have these, and Orbax restores no others, not even empty ones."""
+    fields = {field.name for field in dataclasses.fields(TrainState)}
+    assert fields == {"step", "apply_fn", "params", "tx", "opt_state", "dropout_key"}
 
 
 def test_of_averaged_weights_the_average_comes_back(tmp_path):
