@@ -52,8 +52,9 @@ def main(photos: Path, workdir: Path, count: int, evaluation_count: int, rounds:
     record, epochs, over = Run.record, [], []
 
     def measured(self, *arguments, **options):
-        record(self, *arguments, **options)
+        state = record(self, *arguments, **options)
         epochs.append(held())
+        return state
 
     def run(name: str, augment_on: str = "host", **changes) -> None:
         options = {"title": "a test", "augment": RandomAffine(), "augment_on": augment_on}
@@ -69,8 +70,9 @@ def main(photos: Path, workdir: Path, count: int, evaluation_count: int, rounds:
         evaluations.append(held())
 
     def interrupted(self, *arguments, **options):
-        record(self, *arguments, **options)
+        state = record(self, *arguments, **options)
         os.kill(os.getpid(), signal.SIGTERM)
+        return state
 
     for round_ in range(rounds):
         for augment_on in ("host", "device"):
