@@ -109,7 +109,7 @@ def test_any_cores_do_the_same_with_as_many_threads(threads, cores, pictures, tm
     assert outcome(tmp_path / "run") == expected
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.campaign)])
 def test_a_signal_saves_the_step_and_says_how_to_go_on(number, whole, pictures, tmp_path):
     """In the second epoch. Meanwhile nobody else gets the directory."""
     workdir = tmp_path / "run"
@@ -127,7 +127,7 @@ def test_a_signal_saves_the_step_and_says_how_to_go_on(number, whole, pictures, 
     assert process.returncode == 128 + number
     where = f"steps are trained and saved in {workdir}: the same command with --resume goes on\n"
     assert errors.startswith(f"{number.name}: ") and errors.endswith(where) and errors.count("\n") == 1
-    assert 5 < int(errors.split()[1]) < 15  # in the middle, or at the end of the second
+    assert 5 <= int(errors.split()[1]) < 15  # of the second epoch
     assert not [path for path in workdir.rglob("*") if "tmp" in path.name or path.suffix == ".part"]
     goes_on(workdir, pictures, whole[0])
 
