@@ -60,6 +60,7 @@ def main(photos: Path, workdir: Path, count: int, evaluation_count: int, rounds:
         options = {"title": "a test", "augment": RandomAffine(), "augment_on": augment_on}
         fit.fit(Net(), splits, FitConfig(**vars(config) | changes), workdir / name, **options)
 
+    run("first", epochs=1)  # which loads what only figures need
     Run.record = measured
     run("long")
     Run.record = record

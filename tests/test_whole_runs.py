@@ -82,7 +82,7 @@ def test_killed_at_any_moment(case, whole, pictures, tmp_path, record_property):
     """Half of them by time, half at a file; half with checkpoints in the middle of epochs."""
     expected, seconds = whole
     rng = random.Random(case)
-    when = f"seconds:{rng.uniform(0.3, 1) * seconds:.2f}" if case % 2 else f"event:{rng.randrange(100, 510)}"
+    when = f"seconds:{rng.uniform(0.3, 1) * seconds:.2f}" if case % 2 else f"event:{rng.randrange(100, 450)}"
     more = ("--checkpoint-every", "2") if case % 4 < 2 else ()
     process = start(tmp_path / "run", pictures, *more, when=when)
     process.communicate()
