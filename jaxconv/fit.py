@@ -41,7 +41,7 @@ def fit(
     """Train until `config.epochs` or out of patience, going on from the newest checkpoint in `workdir`.
 
     Returns what result.json says. `augment_on` "device" keeps the pictures there, see `resident`; "host" feeds it
-    batches. Ctrl-C and SIGTERM end it after the step that is under way (the epoch, with the pictures on the device),
+    batches. Ctrl-C and SIGTERM end it after the step that is under way (the dispatch, with the pictures on the device),
     which is saved.
 
     Raises:

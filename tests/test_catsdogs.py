@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import filelock
 import pytest
 from nets import SmallNet
@@ -18,15 +19,7 @@ from jaxconv import demo
 
 SHORT = ["--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "4"]
 
-
-def fails(capsys, *arguments) -> str:
-    """The one line of a command that ends with exit code 2."""
-    with pytest.raises(SystemExit) as stop:
-        catsdogs.main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    return error
+fails = functools.partial(commands.fails, catsdogs.main)
 
 
 def test_the_book_s_numbers():

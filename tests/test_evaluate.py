@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import digits
 import numpy as np
 import pytest
@@ -45,13 +46,7 @@ def scores(path, *arguments, flipped=False):
     return json.loads(path.read_text())["scores_flipped" if flipped else "scores"]
 
 
-def fails(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        evaluate.main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    return error
+fails = functools.partial(commands.fails, evaluate.main)
 
 
 @pytest.mark.parametrize("epoch", ["best", "last"])

@@ -1,9 +1,11 @@
 """An exported net, loaded where there is neither jaxconv nor Flax."""
 
+import functools
 import json
 import subprocess
 import sys
 
+import commands
 import numpy as np
 import pytest
 from test_trained import write_run
@@ -28,14 +30,7 @@ assert not {"jaxconv", "flax", "orbax"} & {name.partition(".")[0] for name in sy
 np.savez(sys.argv[3], **found)
 """
 
-
-def fails(capsys, *arguments) -> str:
-    with pytest.raises(SystemExit) as stop:
-        export.main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    return error
+fails = functools.partial(commands.fails, export.main)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +72,7 @@ def test_the_epoch_can_be_chosen(tmp_path):
 
 def test_what_is_wrong_is_named(tmp_path, capsys):
     write_run(tmp_path / "run", CatsDogsConvNet(), (46, 46, 3), ["cats", "dogs"])
-    assert "config.json cannot be read" in fails(capsys, tmp_path, "--to", tmp_path / "net")
+    assert "is not the directory of a run, it has no config.json" in fails(capsys, tmp_path, "--to", tmp_path / "net")
     error = fails(capsys, tmp_path / "run", "--to", tmp_path / "nowhere/net")
     assert "nowhere/net cannot be written (No such file or directory): name another file" in error
 

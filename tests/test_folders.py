@@ -1,8 +1,10 @@
 """The command for one's own pictures, end to end with three classes and with two, and what it can end with."""
 
+import functools
 import json
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,13 +27,7 @@ def shades(tmp_path_factory) -> Path:
     return root
 
 
-def fails(capsys, *arguments) -> str:
-    with pytest.raises(SystemExit) as stop:
-        folders.main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    return error
+fails = functools.partial(commands.fails, folders.main)
 
 
 def test_three_classes_have_a_logit_each(shades, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """What Keras saved, as a run: with its own predictions, from files that it wrote and from files in its layout."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -8,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import commands
 import h5py
 import numpy as np
 import pytest
@@ -17,14 +19,7 @@ from tools import import_keras, keras_files, keras_fixture
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
-
-def fails(capsys, *arguments) -> str:
-    with pytest.raises(SystemExit) as stop:
-        import_keras.main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    return error
+fails = functools.partial(commands.fails, import_keras.main)
 
 
 @pytest.fixture(scope="module", params=["keras3.zip", "keras2.zip", "live"])

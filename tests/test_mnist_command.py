@@ -1,10 +1,12 @@
 """The command, end to end on MNIST in small, and every message it can end with."""
 
+import functools
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import digits
 import pytest
 
@@ -20,13 +22,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return digits.write(tmp_path / "files", monkeypatch)
 
 
-def fails(capsys, *arguments: object) -> str:
-    with pytest.raises(SystemExit) as stop:
-        mnist.main([str(argument) for argument in arguments])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    return error
+fails = functools.partial(commands.fails, mnist.main)
 
 
 def test_the_book_s_numbers() -> None:

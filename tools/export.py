@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.command import bare_parser
 from jaxconv.errors import InputError, one_line_errors
 from jaxconv.workdir import write_json, write_whole
+from tools import net
 
 if TYPE_CHECKING:
     from jaxconv.trained import Trained
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PLATFORMS = ("cpu", "cuda")
 
 
-def serialize(net: "Trained") -> bytes:
+def serialize(trained: "Trained") -> bytes:
     """Its prediction: uint8[n, h, w, c] to float32[n, k], for any n from 1 on."""
     import jax
     import jax.numpy as jnp
@@ -36,30 +36,30 @@ def serialize(net: "Trained") -> bytes:
 
     from jaxconv.train_step import probabilities, scale
 
-    weights = jax.device_get(net.state.weights)  # as constants, which belong to no device
+    weights = jax.device_get(trained.state.weights)  # as constants, which belong to no device
 
     def predict(images: jax.Array) -> jax.Array:
-        logits: Any = net.model.apply({"params": jax.tree.map(jnp.asarray, weights)}, scale(images), train=False)
+        logits: Any = trained.model.apply({"params": jax.tree.map(jnp.asarray, weights)}, scale(images), train=False)
         return probabilities(logits)
 
-    height, width, channels = net.image_shape
+    height, width, channels = trained.image_shape
     shape = export.symbolic_shape(f"n, {height}, {width}, {channels}")
     exported = export.export(jax.jit(predict), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, jnp.uint8))
     return bytes(exported.serialize())
 
 
-def describe(net: "Trained") -> dict[str, Any]:
+def describe(trained: "Trained") -> dict[str, Any]:
     """What a user of the file has to know."""
     import jax
 
     return {
-        "class_names": net.class_names,
-        "input": f"uint8[n, {', '.join(map(str, net.image_shape))}]: pictures, height, width, channels; 0 to 255",
-        "output": f"float32[n, {len(net.class_names)}]: the probability of each class",
-        "image_shape": list(net.image_shape),
-        "interpolation": net.config["data"]["interpolation"],
-        "run": str(net.workdir),
-        "epoch": net.epoch,
+        "class_names": trained.class_names,
+        "input": f"uint8[n, {', '.join(map(str, trained.image_shape))}]: pictures, height, width, channels; 0 to 255",
+        "output": f"float32[n, {len(trained.class_names)}]: the probability of each class",
+        "image_shape": list(trained.image_shape),
+        "interpolation": trained.config["data"]["interpolation"],
+        "run": str(trained.workdir),
+        "epoch": trained.epoch,
         "platforms": PLATFORMS,
         "jax": jax.__version__,
     }
@@ -69,23 +69,17 @@ def describe(net: "Trained") -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     assert __doc__
-    parser = bare_parser("tools.export", __doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run directory")
+    parser = net.parser("tools.export", __doc__)
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file to write")
-    parser.add_argument(
-        "--epoch", choices=("best", "last"), help="of which epoch (default: best, where test pictures do not choose it)"
-    )
     arguments = parser.parse_args(argv)
-    from jaxconv import trained
-
-    net = trained.load(arguments.run, best=None if arguments.epoch is None else arguments.epoch == "best")
-    content, to = serialize(net), arguments.to
+    trained = net.read(arguments)
+    content, to = serialize(trained), arguments.to
     try:
         write_whole(to, content)
-        write_json(to.with_name(f"{to.name}.json"), describe(net))
+        write_json(to.with_name(f"{to.name}.json"), describe(trained))
     except OSError as error:
         raise InputError(f"--to {to} cannot be written ({error.strerror}): name another file") from error
-    print(f"{to}: {len(content) / 1e6:.1f} MB, epoch {net.epoch:g}, classes {', '.join(net.class_names)}")
+    print(f"{to}: {len(content) / 1e6:.1f} MB, epoch {trained.epoch:g}, classes {', '.join(trained.class_names)}")
 
 
 if __name__ == "__main__":

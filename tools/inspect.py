@@ -71,6 +71,8 @@ def read_picture(trained: "Trained", path: Path) -> "np.ndarray":
     try:
         with quiet_pillow():
             return trained.decode(path.read_bytes())
+    except MemoryError:  # no fault of the file
+        raise
     # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more on damaged files.
     except Exception as error:
         raise InputError(f"{path} is no picture that can be decoded ({reason(error)}): name another file") from error

@@ -68,6 +68,8 @@ class Predictor:
 
         try:
             image = job.result()
+        except MemoryError:  # no fault of the file
+            raise
         # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more on damaged files.
         except Exception as error:
             self.failed += 1
