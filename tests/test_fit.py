@@ -19,7 +19,7 @@ from jaxconv.checkpoints import Checkpoints, restore_params
 from jaxconv.config import FitConfig
 from jaxconv.errors import InputError, Stopped
 from jaxconv.fit import describe, fit, fit_seeds, pays_to_vectorize, side_by_side
-from jaxconv.models import CatsDogsConvNet, DenseNet
+from jaxconv.models import DenseNet
 from jaxconv.records import ArraySource, Splits, read_splits
 from jaxconv.resident import Resident
 from jaxconv.runs import Run
@@ -31,9 +31,10 @@ TIMES = {"seconds", "images_per_second", "data_wait"}
 
 
 @pytest.fixture(autouse=True)
-def only_curves(monkeypatch):
-    """The figures of test pictures are those of the run that is looked at; others would take longer than their runs."""
+def no_figures(monkeypatch):
+    """Those of `whole` are looked at; others would take longer than their runs."""
     monkeypatch.setattr(Run, "draw_tested", lambda *_: None)
+    monkeypatch.setattr(figures, "write_curves", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def splits(photos):
 
 def run(splits, workdir, epochs, **options):
     config = FitConfig(**{"epochs": epochs, "steps_per_epoch": 3, "batch_size": 4, "learning_rate": 1e-4} | options)
-    return fit(CatsDogsConvNet(dropout=0.5), splits, config, workdir, title="a test", augment=RandomAffine())
+    return fit(SmallNet(), splits, config, workdir, title="a test", augment=RandomAffine())
 
 
 def rows_of(workdir):
@@ -52,7 +53,7 @@ def rows_of(workdir):
 
 def state_of(workdir):
     optimizer = rmsprop(learning_rates("constant", 1e-4, 1))
-    template = jax.eval_shape(lambda: create_state(CatsDogsConvNet(dropout=0.5), (46, 46, 3), optimizer, 0))
+    template = jax.eval_shape(lambda: create_state(SmallNet(), (46, 46, 3), optimizer, 0))
     with Checkpoints(workdir / "checkpoints", template) as checkpoints:
         state = checkpoints.restore(checkpoints.steps[-1])
     return jax.device_get((state.step, state.params, state.opt_state))
@@ -131,7 +132,7 @@ def test_a_run_killed_after_a_checkpoint_in_the_middle_of_an_epoch_goes_on_to_th
     """Its epochs are cut in two; those of the whole run are not."""
     config = FitConfig(epochs=2, steps_per_epoch=3, batch_size=4, learning_rate=1e-4)
     options = {"title": "a test", "augment": RandomAffine(), "augment_on": augment_on}
-    model, add = CatsDogsConvNet(dropout=0.5), Run.add
+    model, add = SmallNet(), Run.add
 
     def killed_at_the_end(self, *arguments):
         if self.step == 5:
@@ -165,10 +166,10 @@ def test_a_signal_ends_a_run_after_its_step_or_its_dispatch(augment_on, step, sp
     with monkeypatch.context() as patched:
         patched.setattr(feed, "train", with_a_signal)
         with pytest.raises(Stopped, match=rf"SIGTERM: {step} steps are trained and saved in .*: the same command"):
-            fit(CatsDogsConvNet(dropout=0.5), splits, config, tmp_path, **options)
+            fit(SmallNet(), splits, config, tmp_path, **options)
     assert signal.getsignal(signal.SIGTERM) == before
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(step)]
-    result = fit(CatsDogsConvNet(dropout=0.5), splits, config, tmp_path, **options)
+    result = fit(SmallNet(), splits, config, tmp_path, **options)
     if augment_on == "host":
         assert (result, rows_of(tmp_path)) == (whole[1], rows_of(whole[0]))
 
@@ -228,7 +229,7 @@ def test_records_of_other_types_are_refused(augment_on, change, error, splits, t
 def test_weights_of_a_run_score_what_its_lines_say(whole, splits):
     """To the bit: pictures, labels and predictions stay in step through saving and restoring."""
     workdir, result, _ = whole
-    model = CatsDogsConvNet(dropout=0.5)
+    model = SmallNet()
     state = evaluation_state(model, restore_params(model, (46, 46, 3), workdir)[0])
     validated, tested = (metrics.mean(metrics.total(evaluate(state, source, 4))) for source in splits[1:])
     last = metrics.read(workdir)[-1]
@@ -264,7 +265,7 @@ def test_a_complete_run_is_only_summed_up_again(whole, splits):
 def test_epochs_of_whole_passes_with_a_schedule_where_the_test_pictures_validate(splits, tmp_path):
     """As MNIST is trained: six pictures make steps of four and of two, and the rate falls to zero."""
     config = FitConfig(epochs=2, steps_per_epoch=None, batch_size=4, learning_rate=1e-4, schedule="cosine")
-    result = fit(CatsDogsConvNet(), splits._replace(validation=splits.test), config, tmp_path, title="a test")
+    result = fit(SmallNet(), splits._replace(validation=splits.test), config, tmp_path, title="a test")
     rows = metrics.read(tmp_path)
     assert [row["step"] for row in rows] == [2, 4]
     assert all(row["acc"] * 6 == pytest.approx(round(row["acc"] * 6)) for row in rows)
@@ -279,7 +280,7 @@ def test_a_run_on_the_device_s_pictures_is_the_host_s_and_resumes_to_the_bit(spl
     config = FitConfig(epochs=2, steps_per_epoch=2, batch_size=4, learning_rate=1e-4)
 
     def run(name, config, **options):
-        return fit(CatsDogsConvNet(dropout=0.5), splits, config, tmp_path / name, title="a test", **options)
+        return fit(SmallNet(), splits, config, tmp_path / name, title="a test", **options)
 
     results = {where: run(where, config, augment_on=where) for where in ("host", "device")}
     for name in ("last", "best"):
