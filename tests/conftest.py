@@ -20,6 +20,8 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook("jaxconv", "beartype.beartype")
 
+from jaxconv.runs import Run  # noqa: E402 (after the hook, which is to see it)
+
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
@@ -34,3 +36,10 @@ def photos(tmp_path_factory) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path)
     return root
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs whose figures nobody looks at: they would take longer than the training."""
+    monkeypatch.setattr(Run, "draw", lambda *_: None)
+    monkeypatch.setattr(Run, "draw_tested", lambda *_: None)

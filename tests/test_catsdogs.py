@@ -99,6 +99,7 @@ def test_the_closing_lines_name_what_is_not_yet_said(capsys):
     assert capsys.readouterr().out.splitlines() == [line for line in lines if not line.startswith("highest")]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_goes_on_where_its_pictures_were_augmented(photos, tmp_path, capsys, monkeypatch):
     """By itself it would be on the host here; saved on an accelerator it may have been the other."""
     monkeypatch.setattr(folders, "net", lambda config, classes: SmallNet())
@@ -111,6 +112,7 @@ def test_a_run_goes_on_where_its_pictures_were_augmented(photos, tmp_path, capsy
     assert sum(line.startswith("epoch ") for line in lines) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_choices_of_training_are_recorded_and_stay(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(folders, "net", lambda config, classes: SmallNet())
     workdir = tmp_path / "run"
@@ -133,10 +135,12 @@ def test_choices_of_training_are_recorded_and_stay(photos, tmp_path, capsys, mon
     assert b"val_loss" in events.read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_demo_pictures_say_that_they_are_drawn(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     few = functools.partial(demo.write, counts={"train": 3, "validation": 2, "test": 2})
     monkeypatch.setattr(demo, "write", few)
+    monkeypatch.setattr(folders, "net", lambda config, classes: SmallNet())
     catsdogs.main(["--data", "demo", *SHORT])
     assert "these are drawn pictures, kept in data/demo, not photos" in capsys.readouterr().out
     config = json.loads((tmp_path / "runs/catsdogs-demo-plain-seed0/config.json").read_text())
@@ -185,6 +189,7 @@ def test_wrong_numbers_are_named(capsys, flag, value):
     assert f"error: {flag} is " in fails(capsys, flag, value)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_seeds_change_together_or_not_at_all(photos, tmp_path, capsys, monkeypatch):
     """One of them is in use, so that none is made longer; a part of a result is no foreign file."""
     monkeypatch.setattr(folders, "net", lambda config, classes: SmallNet())

@@ -13,7 +13,7 @@ from jaxtyping import TypeCheckError
 from nets import SmallNet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jaxconv import batches, figures, metrics, resident
+from jaxconv import batches, metrics, resident
 from jaxconv.augment import RandomAffine
 from jaxconv.checkpoints import Checkpoints, restore_params
 from jaxconv.config import FitConfig
@@ -27,14 +27,8 @@ from jaxconv.streaming import Streaming, evaluate
 from jaxconv.tensorboard import SCALARS
 from jaxconv.train_step import create_state, eval_step, evaluation_state, learning_rates, rmsprop, train_step
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but for the fixture `whole`, which is made before
 TIMES = {"seconds", "images_per_second", "data_wait"}
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    """Those of `whole` are looked at; others would take longer than their runs."""
-    monkeypatch.setattr(Run, "draw_tested", lambda *_: None)
-    monkeypatch.setattr(figures, "write_curves", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +96,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(whole, splits, tmp
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path), state_of(whole[0]))
 
 
-@pytest.mark.parametrize("moment", ["write_curves", "save"])
+@pytest.mark.parametrize("moment", ["draw", "save"])
 def test_a_killed_run_of_whole_passes_and_a_schedule_goes_on_to_the_bit(moment, splits, tmp_path, monkeypatch):
     """Steps of four and of two pictures, and a rate that depends on the step; killed in its second epoch."""
     options = {"steps_per_epoch": None, "schedule": "cosine"}
     result = run(splits, tmp_path / "whole", 3, **options)
-    owner = {"write_curves": figures, "save": Checkpoints}[moment]
+    owner = {"draw": Run, "save": Checkpoints}[moment]
     original = getattr(owner, moment)
 
     def killed_at_the_second(*arguments, **keywords):
@@ -247,7 +241,7 @@ def test_the_number_of_the_loader_s_threads_changes_nothing(threads, whole, spli
 
 def test_curves_are_drawn_while_the_next_epoch_runs_and_at_the_end(splits, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "write_curves", lambda rows, *_: drawn.append(len(rows)))
+    monkeypatch.setattr(Run, "draw", lambda self: drawn.append(len(self.rows)))
     for often, expected in ((1e9, [3]), (-1.0, [1, 2, 3])):
         monkeypatch.setattr("jaxconv.fit.DRAW_EVERY", often)
         run(splits, tmp_path / str(often), 3)

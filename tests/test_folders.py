@@ -43,6 +43,7 @@ def test_three_classes_have_a_logit_each(shades, tmp_path, capsys, monkeypatch):
     assert "holds a run: continue it with --resume" in fails(capsys, "--data", shades, "--aug", "--dropout", *SHORT)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_loss_of_the_first_steps_is_that_of_guessing(shades, tmp_path, monkeypatch):
     """The logarithm of the number of classes."""
     monkeypatch.chdir(tmp_path)

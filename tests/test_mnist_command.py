@@ -74,6 +74,7 @@ def test_a_run_learns_the_digits_and_can_be_resumed(model, files: Path, capsys) 
     assert lines[2].startswith("epoch 5/5  loss ")
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("where", ["host", "device"])
 def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, monkeypatch, capsys) -> None:
     """On the device at once, as on an accelerator."""
@@ -85,9 +86,6 @@ def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, monk
     closing = [line for line in lines if line.startswith(last)]
     workdir = Path("runs/mnist-dense-seeds5-6")
     assert (lines[-4], lines[-2]) == (f"saved in {workdir}", f"  python -m tools.evaluate {workdir / 'seed5'}")
-    for seed in (5, 6):
-        drawn = {path.stem for path in (workdir / f"seed{seed}/figures").iterdir()}
-        assert drawn == {"accuracy", "loss", "confusion", "predictions"}
     assert {path.name for path in workdir.iterdir()} == {"seed5", "seed6", "result.json", "figures"}
     assert {path.name for path in (workdir / "figures").iterdir()} == {"accuracy.png", "loss.png"}
     result = json.loads((workdir / "result.json").read_text())
@@ -106,6 +104,7 @@ def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, monk
     assert capsys.readouterr().out.count("epoch 3/3  loss ") == (1 if where == "device" else 2)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_in_bfloat16_learns_the_digits(files: Path) -> None:
     mnist.main(["--files", str(files), "--dtype", "bfloat16", "--batch-size", "20", "--epochs", "4"])
     workdir = Path("runs/mnist-convnet-bfloat16-seed0")
@@ -113,6 +112,7 @@ def test_a_run_in_bfloat16_learns_the_digits(files: Path) -> None:
     assert json.loads((workdir / "result.json").read_text())["last"]["test_acc"] > 0.9
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_schedule_belongs_to_its_number_of_epochs(files: Path, capsys) -> None:
     command = ["--files", str(files), "--model", "dense", "--schedule", "cosine"]
     mnist.main([*command, "--epochs", "1"])

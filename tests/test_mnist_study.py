@@ -9,7 +9,6 @@ import pytest
 
 from experiments import mnist_study
 from jaxconv.records import ArraySource
-from jaxconv.runs import Run
 
 
 def test_digits_are_moved_by_whole_pixels() -> None:
@@ -23,10 +22,9 @@ def test_digits_are_moved_by_whole_pixels() -> None:
     assert mnist_study.move(digit, 0, -6).images.sum() == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_study_trains_each_net_once_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Run, "draw", lambda *_: None)
-    monkeypatch.setattr(Run, "draw_tested", lambda *_: None)  # five nets would be compiled for it
     files = digits.write(tmp_path / "files", monkeypatch)
     command = ["--files", str(files), "--seeds", "1", "--epochs", "3"]
     mnist_study.main(command)
