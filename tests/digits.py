@@ -9,7 +9,7 @@ import pytest
 
 from jaxconv import mnist
 
-COUNTS = {"train": 150, "t10k": 40}
+COUNTS = {"train": 320, "t10k": 40}  # the first in whole batches of 20 and of 64: another size is compiled again
 
 
 def pictures(part: str) -> tuple[np.ndarray, np.ndarray]:

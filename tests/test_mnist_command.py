@@ -49,29 +49,29 @@ def test_nothing_is_chosen_by_the_test_digits(choice, files: Path, capsys) -> No
 @pytest.mark.parametrize("model", ["convnet", "dense"])
 def test_a_run_learns_the_digits_and_can_be_resumed(model, files: Path, capsys) -> None:
     command = ["--files", str(files), "--model", model, "--batch-size", "20"]
-    mnist.main([*command, "--epochs", "4"])
+    mnist.main([*command, "--epochs", "2"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "preparing MNIST in data/mnist/3.0.1"
-    assert lines[4].startswith("epoch 4/4  loss ") and lines[5].startswith("last epoch: epoch 4  val_acc ")
-    assert lines[6].startswith("val_acc, mean of the last 4 epochs: ")
+    assert lines[2].startswith("epoch 2/2  loss ") and lines[3].startswith("last epoch: epoch 2  val_acc ")
+    assert lines[4].startswith("val_acc, mean of the last 2 epochs: ")
     workdir = Path(f"runs/mnist-{model}-seed0")
-    assert (lines[7], len(lines)) == (f"saved in {workdir}", 11)
+    assert (lines[5], len(lines)) == (f"saved in {workdir}", 9)
     assert {path.stem for path in (workdir / "figures").iterdir()} == {"accuracy", "loss", "confusion", "predictions"}
     config, result = (json.loads((workdir / f"{name}.json").read_text()) for name in ("config", "result"))
     assert (config["experiment"], config["variant"], config["image_shape"]) == ("mnist", model, [28, 28, 1])
-    assert config["data"]["counts"] == {"train": 150, "validation": 40, "test": 40}
+    assert config["data"]["counts"] == {"train": 320, "validation": 40, "test": 40}
     assert (config["data"]["kind"], config["data"]["validation"]) == ("MNIST", "the test digits")
     assert result["last"]["test_acc"] > 0.9
     assert len(result["last"]["test_confusion"]) == 10
     assert "holds a run: continue it with --resume" in fails(capsys, *command)
-    assert "epochs=4, but now it is 3, and a run is only made longer" in fails(
-        capsys, *command, "--epochs", 3, "--resume"
+    assert "epochs=2, but now it is 1, and a run is only made longer" in fails(
+        capsys, *command, "--epochs", 1, "--resume"
     )
-    mnist.main([*command, "--epochs", "5", "--resume"])
+    mnist.main([*command, "--epochs", "3", "--resume"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"data/mnist/3.0.1 is there already: --files {files} is not read"
-    assert lines[1] == "going on after step 32 (epoch 4.00)"
-    assert lines[2].startswith("epoch 5/5  loss ")
+    assert lines[1] == "going on after step 32 (epoch 2.00)"
+    assert lines[2].startswith("epoch 3/3  loss ")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -106,7 +106,7 @@ def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, monk
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_run_in_bfloat16_learns_the_digits(files: Path) -> None:
-    mnist.main(["--files", str(files), "--dtype", "bfloat16", "--batch-size", "20", "--epochs", "4"])
+    mnist.main(["--files", str(files), "--dtype", "bfloat16", "--batch-size", "20", "--epochs", "2"])
     workdir = Path("runs/mnist-convnet-bfloat16-seed0")
     assert json.loads((workdir / "config.json").read_text())["model"]["dtype"] == "bfloat16"
     assert json.loads((workdir / "result.json").read_text())["last"]["test_acc"] > 0.9
