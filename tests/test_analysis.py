@@ -1,6 +1,7 @@
 """The notebook runs as it is in a fresh kernel, and carries no outputs."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 NOTEBOOK = Path(__file__).parents[1] / "experiments/analysis.ipynb"
+RESULTS = NOTEBOOK.parent / "results"
 EXECUTE = """
 import sys, nbclient, nbformat
 notebook = nbformat.read(sys.argv[1], 4)
@@ -16,13 +18,22 @@ print(nbformat.writes(notebook))
 """
 
 
-@pytest.fixture(scope="module")
-def executed() -> list[dict]:
+def execute(notebook: Path) -> list[dict]:
     """The cells with their outputs. In a process of its own, as Jupyter warns of much that is not ours."""
-    command = [sys.executable, "-c", EXECUTE, str(NOTEBOOK), str(NOTEBOOK.parent)]
+    command = [sys.executable, "-c", EXECUTE, str(notebook), str(NOTEBOOK.parent)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)["cells"]
+
+
+@pytest.fixture(scope="module")
+def executed() -> list[dict]:
+    return execute(NOTEBOOK)
+
+
+def said(executed: list[dict]) -> str:
+    outputs = [output for cell in executed for output in cell.get("outputs", [])]
+    return "".join("".join(output.get("text", output.get("data", {}).get("text/plain", ""))) for output in outputs)
 
 
 def test_it_is_kept_without_outputs():
@@ -39,11 +50,20 @@ def test_it_runs_without_a_warning_and_draws_its_figures(executed):
 
 
 def test_it_says_what_the_results_say(executed):
-    outputs = [output for cell in executed for output in cell.get("outputs", [])]
-    said = "".join("".join(output.get("text", output.get("data", {}).get("text/plain", ""))) for output in outputs)
-    results = NOTEBOOK.parent / "results"
-    assert f"{sum(1 for _ in results.rglob('result.json'))} runs" in said
-    for name in ("catsdogs-plain-seed0", "catsdogs-aug-dropout-seed0"):
-        found = json.loads((results / name / "result.json").read_text())
-        assert f"{found['val_acc_mean_last_10']:.4f}" in said
-    assert "python -m experiments.catsdogs --aug\n" in said and "python -m experiments.catsdogs --dropout\n" in said
+    text, found = said(executed), {}
+    assert f"{sum(1 for _ in RESULTS.rglob('result.json'))} runs" in text
+    for variant in ("plain", "aug", "dropout", "aug-dropout"):
+        result = json.loads((RESULTS / f"catsdogs-{variant}-seed0/result.json").read_text())
+        found[variant] = result["val_acc_mean_last_10"]
+        assert f"{found[variant]:.4f}" in text
+    assert f"augmentation alone {found['aug'] - found['plain']:+.4f}" in text
+
+
+def test_it_names_the_commands_of_runs_that_are_not_there(tmp_path):
+    for name in ("catsdogs-plain-seed0", "catsdogs-aug-dropout-seed0", "mnist-study"):
+        shutil.copytree(RESULTS / name, tmp_path / "results" / name)
+    text, folders = NOTEBOOK.read_text(), 'root / \\"experiments/results\\"'
+    assert folders in text
+    (tmp_path / "few.ipynb").write_text(text.replace(folders, f"Path('{tmp_path / 'results'}')"))
+    text = said(execute(tmp_path / "few.ipynb"))
+    assert "python -m experiments.catsdogs --aug\n" in text and "python -m experiments.catsdogs --dropout\n" in text
