@@ -22,7 +22,7 @@ def on_devices(what, photos, workdir):
     return json.loads(printed.splitlines()[-1])
 
 
-@pytest.mark.parametrize("formulation", ["cpu", "default"])
+@pytest.mark.parametrize("formulation", [pytest.param("cpu", marks=pytest.mark.campaign), "default"])
 def test_steps_are_the_same_on_any_number_of_devices(formulation, photos, tmp_path):
     """Losses, dropout and parameters within 1e-6; the state whole on each device, the batch shared."""
     found = on_devices(formulation, photos, tmp_path)
