@@ -53,7 +53,8 @@ def roc_auc(probabilities: Probabilities, labels: Labels) -> float:
     def of_class(label: int) -> float:
         positive = labels == label
         hits, others = int(positive.sum()), int((~positive).sum())
-        above = rankdata(probabilities[:, label])[positive].sum() - hits * (hits + 1) / 2
+        # SciPy may rank in the dtype that it is given, and float32 does not hold many ranks.
+        above = rankdata(probabilities[:, label].astype(np.float64))[positive].sum() - hits * (hits + 1) / 2
         return above / (hits * others) if hits and others else np.nan
 
     classes = probabilities.shape[1]

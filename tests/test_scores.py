@@ -36,6 +36,9 @@ def test_scores_are_those_of_scikit_learn(classes, count, seed, decimals):
     )
     brier = oracle.brier_score_loss(labels, probabilities[:, 1] if classes == 2 else probabilities)
     assert found["auc"] == pytest.approx(auc, abs=1e-12)
+    if classes == 2:  # float32 is what a net gives
+        narrow = np.float32(probabilities)
+        assert scores.roc_auc(narrow, labels) == pytest.approx(oracle.roc_auc_score(labels, narrow[:, 1]), abs=1e-12)
     assert found["brier_score"] == pytest.approx(brier, abs=1e-12)
     assert found["loss"] == pytest.approx(oracle.log_loss(labels, probabilities), abs=1e-12)
     assert found["accuracy"] == oracle.accuracy_score(labels, predicted)
