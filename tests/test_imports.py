@@ -23,7 +23,18 @@ FLOW = [
     "tensorboard",
     "scores",
 ]
-ORDER = [*FLOW, "streaming", "resident", "checkpoints", "trained", "insight", "figures", "runs", "fit"]
+ORDER = [
+    *FLOW,
+    "streaming",
+    "resident",
+    "checkpoints",
+    "trained",
+    "insight",
+    "figures",
+    "insight_figures",
+    "runs",
+    "fit",
+]
 FOLDER = Path(jaxconv.__file__).parent
 
 

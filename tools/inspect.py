@@ -33,7 +33,7 @@ def inspect(trained: "Trained", image: "np.ndarray", layer: str | None, folder: 
     Raises:
         InputError: the net has no convolutions, or none of the name `layer`.
     """
-    from jaxconv import figures, insight
+    from jaxconv import insight, insight_figures
 
     names = insight.convolutions(trained)
     layer = layer or names[-1]
@@ -43,20 +43,20 @@ def inspect(trained: "Trained", image: "np.ndarray", layer: str | None, folder: 
         rows, columns, filters = maps.shape
         silent = int((maps.max((0, 1)) == 0).sum())
         title = f"{name}: {filters} maps of {rows}x{columns}, {silent or 'none'} of them silent"
-        figures.write_responses(maps, folder / f"activations_{name}.png", title)
+        insight_figures.write_responses(maps, folder / f"activations_{name}.png", title)
     kernels = insight.kernels(trained, names[0])
     title = f"{names[0]}: {len(kernels)} kernels of {'x'.join(map(str, kernels.shape[1:]))}"
-    figures.write_kernels(kernels, folder / "filters.png", title)
+    insight_figures.write_kernels(kernels, folder / "filters.png", title)
     filters = range(min(PATTERNS, insight.kernels(trained, layer).shape[0]))
     title = f"{layer}: pictures that excite its filters {filters[0]} to {filters[-1]}"
     path = folder / f"filter_patterns_{layer}.png"
-    figures.write_patterns(insight.patterns(trained, layer, filters), path, title)
+    insight_figures.write_patterns(insight.patterns(trained, layer, filters), path, title)
     probabilities = trained.predict(image[None])[0]
     likeliest = probabilities.argsort()[::-1][:2]
     heat = insight.grad_cam(trained, image[None])[0]
     verdict = ", ".join(f"{trained.class_names[i]} {probabilities[i]:.1%}" for i in likeliest)
     heats = {trained.class_names[i]: heat[i] for i in likeliest}
-    figures.write_grad_cam(image, heats, folder / "gradcam.png", f"Grad-CAM of {names[-1]}: {verdict}")
+    insight_figures.write_grad_cam(image, heats, folder / "gradcam.png", f"Grad-CAM of {names[-1]}: {verdict}")
     return verdict
 
 

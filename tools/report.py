@@ -50,7 +50,7 @@ class Mistakes(NamedTuple):
 
 def find_mistakes(group: Group, data: Path | None) -> Mistakes:
     """Those of the first run of a group on the test pictures; the note says why, if they cannot be shown."""
-    from jaxconv import figures, insight, scores
+    from jaxconv import insight, insight_figures, scores
     from tools import evaluate
 
     run = group.runs[0].workdir
@@ -76,7 +76,7 @@ def find_mistakes(group: Group, data: Path | None) -> Mistakes:
     else:
         note += f" The {len(worst)} most confident, and beside each where the net found what spoke for its answer."
         for pair, image, heat, mistake in zip(shown, images, heats, worst, strict=True):
-            pair.append(_data_uri(figures.overlay(image, heat[mistake.prediction])))
+            pair.append(_data_uri(insight_figures.overlay(image, heat[mistake.prediction])))
     names = trained.class_names
     return Mistakes(
         note,
