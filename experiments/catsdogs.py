@@ -76,7 +76,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         folders.print_summary(config, 2)
         return
     title = "cats against dogs"
-    folders.train(config, read(config), arguments, experiment="catsdogs", variant=variant(config), title=title)
+    kind = "drawn" if config.data == "demo" else "photos"
+    folders.train(
+        config, read(config), arguments, experiment="catsdogs", variant=variant(config), title=title, kind=kind
+    )
 
 
 if __name__ == "__main__":

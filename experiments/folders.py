@@ -97,15 +97,25 @@ def print_summary(config: Config, classes: int) -> None:
 
 
 def train(
-    config: Config, splits: "Splits", arguments: argparse.Namespace, *, experiment: str, variant: str, title: str
+    config: Config,
+    splits: "Splits",
+    arguments: argparse.Namespace,
+    *,
+    experiment: str,
+    variant: str,
+    title: str,
+    kind: str = "photos",
 ) -> None:
-    """Train, fill the run directory and print the closing lines. `variant` and `title` are what people will read."""
+    """Train, fill the run directory and print the closing lines. `variant` and `title` are what people will read.
+
+    `kind` is what config.json says of the pictures: "photos" or "drawn".
+    """
     from jaxconv.augment import RandomAffine
 
     model = net(config, len(splits.train.class_names))
     described: dict[str, Any] = {"experiment": experiment, "variant": variant, "aug": config.aug}
     described |= {"dropout": config.dropout} | command.describe(config.fit, model, splits)
-    described["data"] |= {"kind": "drawn" if config.data == "demo" else "photos", "path": config.data}
+    described["data"] |= {"kind": kind, "path": config.data}
     workdir = arguments.workdir or command.default_workdir(experiment, variant, config.fit.seed, arguments.seeds)
     result = command.train(
         model,

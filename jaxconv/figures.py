@@ -17,6 +17,8 @@ from jaxtyping import Float
 from jaxconv.records import Record, Source
 from jaxconv.workdir import write_whole
 
+NUMBERED = 32  # classes, whose cells have room for their numbers
+
 
 def write_curves(rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike[str], title: str) -> None:
     """accuracy.png and loss.png over the epochs: training as dots, validation as a line."""
@@ -105,17 +107,20 @@ def write_augmented(
 def write_confusion(
     confusion: Sequence[Sequence[int]], class_names: Sequence[str], path: str | os.PathLike[str], title: str
 ) -> None:
-    """A confusion matrix, rows the labels: in each cell the number of pictures and its share of the row."""
+    """A confusion matrix, rows the labels: in each cell the number of pictures and its share of the row.
+
+    Cells of more than 32 classes have their colour alone.
+    """
     from matplotlib.figure import Figure
 
     counts, classes = np.array(confusion), len(class_names)
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
-    cell = 1.5 if classes <= 3 else 0.9 if classes <= 6 else 0.62  # inches
+    cell = 1.5 if classes <= 3 else 0.9 if classes <= 6 else min(0.62, 20 / classes)  # inches
     names = [shorten(name) for name in class_names]
     figure = Figure(figsize=(cell * classes + 2.2, cell * classes + 1.4), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
+    for (row, column), count in np.ndenumerate(counts if classes <= NUMBERED else np.empty((0, 0))):
         colour = "white" if shares[row, column] > 0.6 else "black" if count else "silver"
         text = f"{count:,}\n{shares[row, column]:.1%}" if count else "0"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11 if cell > 1 else 7.5)
@@ -167,12 +172,16 @@ def write_predictions(
 
 
 def shorten(name: str, length: int = 14) -> str:
-    """A class name that fits above a picture, as Matplotlib takes it: dollars would begin a formula."""
-    return (name if len(name) <= length else f"{name[: length - 1]}\u2026").replace("$", r"\$")
+    """A class name that fits above a picture."""
+    return name if len(name) <= length else f"{name[: length - 1]}\u2026"
 
 
 def save(figure: Any, path: Path) -> None:
     """Write a figure as PNG, whole or not at all, so that a viewer never meets half a picture."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a dollar in a name begins no formula
     path.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     with warnings.catch_warnings():

@@ -209,9 +209,9 @@ def summarize(runs: list[Run], states: list[TrainState], feed: Streaming | Resid
             result[name] |= {f"test_{key}": value for key, value in scores.items()}
     drawn = [*tested][-1]
     for run, result, state in zip(runs, results, tested[drawn][1], strict=True):
+        write_json(run.workdir / "result.json", result)
         run.draw()
         run.draw_tested(state, splits.test, result[drawn]["test_confusion"], result[drawn]["epoch"])
-        write_json(run.workdir / "result.json", result)
     return results
 
 

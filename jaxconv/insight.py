@@ -25,7 +25,10 @@ from jaxconv.trained import Trained
 def _forward(
     state: TrainState, images: Float[Array, "n h w c"], shifts: Mapping[str, Array] | None = None
 ) -> tuple[Float[Array, "n l"], dict[str, Array]]:
-    """Logits, and what convolutions and poolings give, by name; `shifts` are added to it before it goes on."""
+    """Logits, and what convolutions and poolings give, by name.
+
+    Where `shifts` names a layer, its relu is taken at once, and the shift added to that before it goes on.
+    """
     outputs: dict[str, Array] = {}
 
     def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -33,7 +36,7 @@ def _forward(
         if not isinstance(context.module, Conv | MaxPool | AveragePool):
             return output
         name = context.module.path[-1]
-        outputs[name] = output + shifts[name] if shifts and name in shifts else output
+        outputs[name] = nn.relu(output) + shifts[name] if shifts and name in shifts else output
         return outputs[name]
 
     with nn.intercept_methods(record):
@@ -129,11 +132,14 @@ def _grad_cam(state: TrainState, images: Array, layer: str) -> Array:
         return logits, outputs[layer]
 
     maps = jax.eval_shape(lambda: _forward(state, pixels)[1][layer])
-    logits, pull_back, maps = jax.vjp(logits_and_maps, jnp.zeros(maps.shape, maps.dtype), has_aux=True)
+    # The gradient is that behind the layer's relu. The net's own relu comes after the pooling: for it to pass the
+    # gradient where the map is silent, as the book's layers do, all is a trifle above zero.
+    trifle = jnp.full(maps.shape, 1e-30, maps.dtype)
+    logits, pull_back, maps = jax.vjp(logits_and_maps, trifle, has_aux=True)
     ones = jnp.eye(logits.shape[1], dtype=logits.dtype)[:, None] * jnp.ones((1, *logits.shape), logits.dtype)
     (slopes,) = jax.vmap(pull_back)(ones)
     weights = slopes.astype(jnp.float32).mean((2, 3))
-    evidence = jnp.einsum("nhwc,knc->nkhw", nn.relu(maps).astype(jnp.float32), weights)
+    evidence = jnp.einsum("nhwc,knc->nkhw", maps.astype(jnp.float32), weights)
     if logits.shape[1] == 1:
         evidence = jnp.concatenate([-evidence, evidence], 1)
     heat = jax.image.resize(nn.relu(evidence), (*evidence.shape[:2], *images.shape[1:3]), "bilinear")

@@ -213,7 +213,7 @@ class SplitDirectory:
             image, digest = self._read(index)
             if self._store is not None:
                 self._store[index] = image
-            return self.name(index).encode() + digest
+            return os.fsencode(self.name(index)) + digest
 
         everything = hashlib.sha256()
         # Pillow decodes outside the interpreter lock.
@@ -255,14 +255,18 @@ def read_splits(root: str | os.PathLike[str], image_size: tuple[int, int] = (150
 
 
 def list_classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
-    """Sorted class names, and the sorted files of each class; hidden files are passed over."""
+    """Sorted class names, and the sorted files of each class; hidden files and folders are passed over."""
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist: a data set has the folders {', '.join(SPLITS)}")
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if len(classes) < 2:
         raise InputError(f"{folder} has {len(classes)} class folders: give it one folder of pictures a class")
-    files = [sorted(p for p in c.rglob("*") if p.is_file() and not p.name.startswith(".")) for c in classes]
+    files = [sorted(path for path in c.rglob("*") if path.is_file() and not _hidden(path, c)) for c in classes]
     for class_folder, paths in zip(classes, files, strict=True):
         if not paths:
             raise InputError(f"{class_folder} holds no pictures: fill it or remove it")
     return [c.name for c in classes], files
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)

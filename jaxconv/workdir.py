@@ -1,6 +1,7 @@
 """The run directory: config.json says what made it; a directory belongs to one configuration."""
 
 import contextlib
+import errno
 import importlib.metadata
 import json
 import os
@@ -49,6 +50,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write the file whole or not at all."""
+    if path.is_dir():  # "." has no name to write beside
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     part = path.with_suffix(".part")
     with naming(path):
         try:

@@ -95,6 +95,23 @@ def test_one_logit_speaks_for_both_classes_with_opposite_signs():
     assert found[:, 0].any() and found[:, 1].any()
 
 
+def test_silent_cells_have_their_share_of_the_gradient():
+    """As in the book, whose layers take their relu before the pooling: the net's head once more, of such maps."""
+    images, net = pictures(2, 78, 78, 3), net_of(CatsDogsConvNet(), (78, 78, 3))
+    params, maps = net.state.params, [insight.responses(net, image)["Conv_3"] for image in images]
+
+    def head(maps):
+        x = nn.relu(pooled(maps, jnp.max).reshape(-1) @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
+        return (x @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"])[0]
+
+    for heats, of_image in zip(insight.grad_cam(net, images), maps, strict=True):
+        assert 0.2 < (of_image == 0).mean() < 0.8
+        evidence = of_image @ jax.grad(head)(jnp.asarray(of_image)).mean((0, 1))
+        for heat, sign in zip(heats, (-1, 1), strict=True):
+            expected = cv2.resize(np.maximum(sign * np.asarray(evidence), 0), (78, 78), interpolation=cv2.INTER_LINEAR)
+            np.testing.assert_allclose(heat, expected / max(expected.max(), 1e-9), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("model", "shape", "classes"),
     [

@@ -97,15 +97,19 @@ def _ranges(rows: Sequence[dict[str, Any]]) -> dict[str, Range]:
 
 
 def read(paths: Sequence[Path]) -> list[Group]:
-    """The runs in directories of one, and in those of --seeds, those of one configuration together.
+    """The runs in directories of one, and in those of --seeds, those of one configuration together, each once.
 
     Raises:
         InputError: there is none, or none that has finished an epoch, or a file is damaged.
     """
     found: dict[str, list[Run]] = {}
     places: dict[str, Path] = {}
+    seen: set[Path] = set()
     for path in paths:
         for run in _read_runs(path):
+            if (place := run.workdir.resolve()) in seen:
+                continue
+            seen.add(place)
             kept = {key: value for key, value in flatten(run.config).items() if not key.startswith(INCIDENTAL)}
             configuration = json.dumps(kept, sort_keys=True)
             found.setdefault(configuration, []).append(run)
@@ -139,7 +143,10 @@ def _read_run(workdir: Path) -> Run:
         result = json.loads(path.read_text()) if path.exists() else {}
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}): --resume the run, which writes it anew") from error
-    return Run(workdir, read_config(workdir), metrics.read(workdir), result)
+    rows = metrics.read(workdir)
+    if result and result["last"]["epoch"] != len(rows):  # of before it was made longer
+        result = {}
+    return Run(workdir, read_config(workdir), rows, result)
 
 
 def _name(run: Run) -> str:

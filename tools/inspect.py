@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxconv.errors import InputError, one_line_errors
-from tools import net
+from tools import files, net
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         verdict = inspect(trained, image, arguments.layer, folder)
     except OSError as error:
         raise InputError(f"--out {folder} cannot be written ({error.strerror}): name another folder") from error
-    print(f"{arguments.file}: {verdict} (epoch {trained.epoch:g}). The figures are in {folder}")
+    print(files.printable(f"{arguments.file}: {verdict} (epoch {trained.epoch:g}). The figures are in {folder}"))
 
 
 if __name__ == "__main__":

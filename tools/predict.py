@@ -117,7 +117,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxconv.records import quiet_pillow
 
     predictor, count = Predictor(trained), 0
-    predictions, names = predictor.predict(listed(arguments.paths)), trained.class_names
+    table = arguments.csv and arguments.csv.absolute()  # which may lie among the pictures
+    found = (path for path in listed(arguments.paths) if path.absolute() != table)
+    predictions, names = predictor.predict(found), trained.class_names
     with quiet_pillow():
         if arguments.csv is not None:
             count = write_csv(arguments.csv, names, predictions)

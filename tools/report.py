@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from experiments.command import REPORT, bare_parser
 from jaxconv.errors import InputError, one_line_errors
 from jaxconv.workdir import write_whole
-from tools import groups, net
+from tools import files, groups, net
 from tools.groups import Group
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def find_mistakes(group: Group, data: Path | None) -> Mistakes:
     return Mistakes(
         note,
         [
-            Mistake(source.name(place), names[label], names[prediction], confidence, pair)
+            Mistake(files.printable(source.name(place)), names[label], names[prediction], confidence, pair)
             for (place, label, prediction, confidence), pair in zip(worst, shown, strict=True)
         ],
     )
@@ -181,10 +181,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     out: Path = arguments.out or (arguments.runs[0] / REPORT if len(arguments.runs) == 1 else Path(REPORT))
     page = render(groups.read(arguments.runs), arguments.data)
     try:
-        write_whole(out, page.encode())
+        write_whole(out, page.encode(errors="backslashreplace"))  # a name of a file may be no text
     except OSError as error:
         raise InputError(f"--out {out} cannot be written ({error.strerror}): name another file") from error
-    print(f"{out} ({len(page.encode()) / 1e6:.2f} MB)")
+    print(f"{out} ({out.stat().st_size / 1e6:.2f} MB)")
 
 
 if __name__ == "__main__":
