@@ -159,6 +159,14 @@ def test_other_classes_are_refused_with_both_lists(here, photos, tmp_path, capsy
     assert "holds the classes cats, wolves, but run was trained with cats, dogs: name a folder of the same" in error
 
 
+def test_pictures_of_other_channels_are_refused(here, photos, tmp_path, capsys):
+    """As of a net that Keras trained on grey ones."""
+    grey = tmp_path / "grey"
+    write_run(grey, CatsDogsConvNet(), (46, 46, 1), ["cats", "dogs"])
+    error = fails(capsys, grey, "--data", photos)
+    assert f"{photos} has pictures of 46x46x3, but {grey} takes 46x46x1" in error
+
+
 def test_flags_that_make_no_sense_are_named(here, tmp_path, capsys):
     assert "--worst is -1: give a whole number from 0 on" in fails(capsys, "run", "--worst", -1)
     error = fails(capsys, "run", "--json", tmp_path / "nowhere/scores.json")

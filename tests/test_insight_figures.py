@@ -39,6 +39,12 @@ def test_silent_maps_look_unlike_dark_ones(tmp_path):
     assert PURPLE not in size_and_colours(tmp_path / "maps.png")[1]
 
 
+def test_dollars_in_names_begin_no_formula(tmp_path):
+    image, heat = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.float32)
+    insight_figures.write_grad_cam(image, {"$1": heat, "$2_": heat}, tmp_path / "gradcam.png", "$1 90%, $2_ 10%")
+    assert len(size_and_colours(tmp_path / "gradcam.png")[1]) > 20
+
+
 def test_heat_covers_the_more_the_hotter():
     image = np.full((2, 3, 1), 200, np.uint8)
     heat = np.array([[0, 0.5, 1], [0, 0, 0]], np.float32)

@@ -220,11 +220,19 @@ def test_splits_must_hold_the_same_classes(copy):
 def test_hidden_files_are_passed_over_and_the_fingerprint_covers_names_and_bytes(copy, photos):
     fingerprint = SplitDirectory(photos, "train").fingerprint
     (copy / "train/cats/.DS_Store").write_bytes(b"x")
+    shutil.copytree(copy / "train/dogs", copy / "train/cats/.ipynb_checkpoints")
     assert SplitDirectory(copy, "train").fingerprint == fingerprint
     (copy / "train/cats/cat.0.png").rename(copy / "train/cats/cat.00.png")
     renamed = SplitDirectory(copy, "train").fingerprint
     shutil.copy(copy / "train/cats/cat.2.png", copy / "train/cats/cat.00.png")
     assert len({fingerprint, renamed, SplitDirectory(copy, "train").fingerprint}) == 3
+
+
+def test_names_that_are_no_text_are_read(copy):
+    picture = copy / "train/cats/cat.0.png"
+    picture.rename(os.fsdecode(os.fsencode(picture.parent) + b"/caf\xe9.png"))
+    source = SplitDirectory(copy, "train")
+    assert len(source.fingerprint) == 64 and "cats/caf\udce9.png" in [source.name(index) for index in range(6)]
 
 
 def test_pictures_in_memory_are_a_source_too():

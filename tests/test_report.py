@@ -212,6 +212,21 @@ def test_a_run_that_goes_on_is_shown_so_far(tmp_path):
     assert len(group.curve("acc")[0]) == 1 and group.numbers()["last epoch"]["test_acc"].high == 0.75
 
 
+def test_a_run_that_is_made_longer_is_not_shown_by_its_old_result(tmp_path):
+    run = fill(tmp_path / "run")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"epoch": 3, "acc": 0.9, "val_acc": 0.8, "loss": 0.1, "val_loss": 0.2}) + "\n")
+    found = page(run, out=tmp_path / "a.html")
+    assert ", 3 epochs, not finished" in found.text[""] and "last epoch so far 3 0.8000" in found.text["results"]
+
+
+def test_a_run_that_is_named_twice_is_one(tmp_path):
+    for seed in (0, 1):
+        fill(tmp_path / f"seeds/seed{seed}", seed=seed)
+    (group,) = groups.read([tmp_path / "seeds", tmp_path / "seeds/seed1", tmp_path / "seeds"])
+    assert [run.config["seed"] for run in group.runs] == [0, 1]
+
+
 def test_equal_runs_have_equal_pages(tmp_path):
     run = fill(tmp_path / "run")
     assert page(run, out=tmp_path / "a.html").source == page(run, out=tmp_path / "b.html").source

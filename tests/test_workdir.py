@@ -136,6 +136,8 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
+    with pytest.raises(IsADirectoryError):
+        write_whole(Path("."), b"new")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         write_whole(tmp_path / "file.json", b"new")
