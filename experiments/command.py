@@ -149,7 +149,8 @@ def train(
 
     use_cache()
     # Orbax's failures come as exceptions too; before them it would print the tracebacks of its threads.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     check_divides(config.batch_size)
     if splits.validation is splits.test and (config.patience is not None or config.schedule == "plateau"):
         chosen = "--patience and --schedule plateau go by val_loss"
