@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import dataclasses
 import functools
-import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -140,6 +139,7 @@ def train(
         InputError: a batch that the devices cannot share, no room for the pictures, a choice by the test pictures, or
             as `claim`.
     """
+    from jaxconv.checkpoints import quiet_orbax
     from jaxconv.compilation import use_cache
     from jaxconv.devices import check_divides
     from jaxconv.figures import write_augmented
@@ -148,9 +148,7 @@ def train(
     from jaxconv.workdir import CONFIG, cannot_be_written, claim, entries, environment, read_config, write_json
 
     use_cache()
-    # Orbax's failures come as exceptions too; before them it would print the tracebacks of its threads.
-    for logger in ("absl", "asyncio"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    quiet_orbax()
     check_divides(config.batch_size)
     if splits.validation is splits.test and (config.patience is not None or config.schedule == "plateau"):
         chosen = "--patience and --schedule plateau go by val_loss"

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import itertools
 import json
+import logging
 import math
 import os
 import re
@@ -38,6 +39,12 @@ OTHER_VALUES = "its values are not those that were saved"
 
 # Where these are the reason that a checkpoint cannot be read, it may be as sound as ever.
 OF_THE_MACHINE = {errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM}
+
+
+def quiet_orbax() -> None:
+    """For commands, which say a failure in one line: no tracebacks of Orbax's threads and tasks before it."""
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
 
 
 def _negative_val_loss(metrics: Mapping[str, Any]) -> float:

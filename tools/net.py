@@ -1,7 +1,6 @@
 """The trained net that a command works with: the flags that choose it, and how it is read."""
 
 import argparse
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +36,9 @@ def read(arguments: argparse.Namespace) -> "Trained":
         cure = f"name that of one of its seeds, such as {run / seeds[0]}" if seeds else "name one that was trained"
         raise InputError(f"{run} is not the directory of a run, it has no {CONFIG}: {cure}")
     from jaxconv import trained
+    from jaxconv.checkpoints import quiet_orbax
     from jaxconv.compilation import use_cache
 
     use_cache()
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax's failures come as exceptions too
+    quiet_orbax()
     return trained.load(run, best={"best": True, "last": False}.get(arguments.epoch))
