@@ -120,7 +120,7 @@ def write_confusion(
     figure = Figure(figsize=(cell * classes + 2.2, cell * classes + 1.4), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts if classes <= NUMBERED else np.empty((0, 0))):
+    for (row, column), count in np.ndenumerate(counts) if classes <= NUMBERED else ():
         colour = "white" if shares[row, column] > 0.6 else "black" if count else "silver"
         text = f"{count:,}\n{shares[row, column]:.1%}" if count else "0"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11 if cell > 1 else 7.5)

@@ -139,7 +139,7 @@ def _grad_cam(state: TrainState, images: Array, layer: str) -> Array:
     ones = jnp.eye(logits.shape[1], dtype=logits.dtype)[:, None] * jnp.ones((1, *logits.shape), logits.dtype)
     (slopes,) = jax.vmap(pull_back)(ones)
     weights = slopes.astype(jnp.float32).mean((2, 3))
-    evidence = jnp.einsum("nhwc,knc->nkhw", maps.astype(jnp.float32), weights)
+    evidence = jnp.einsum("nhwc,knc->nkhw", (maps - trifle).astype(jnp.float32), weights)
     if logits.shape[1] == 1:
         evidence = jnp.concatenate([-evidence, evidence], 1)
     heat = jax.image.resize(nn.relu(evidence), (*evidence.shape[:2], *images.shape[1:3]), "bilinear")

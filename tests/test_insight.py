@@ -84,6 +84,13 @@ def test_grad_cam_of_a_readout_is_that_by_hand():
     assert {0, 1} == set(np.unique(found.max((2, 3))).round(6))  # some class has evidence, and some has none
 
 
+def test_silent_maps_are_no_evidence():
+    """Even where their weights speak for the class."""
+    net, _ = readout(4)
+    net.state.params["Conv_0"]["bias"] = jnp.full(2, -10.0)
+    assert not insight.grad_cam(net, pictures(2, 6, 7, 3)).any()
+
+
 def test_one_logit_speaks_for_both_classes_with_opposite_signs():
     images = pictures(2, 6, 7, 3)
     net, weights = readout(1)

@@ -48,8 +48,10 @@ def read(trained: "Trained", data: Path | None, split: str) -> tuple["Source", P
         raise InputError(f"{trained.workdir / CONFIG} has its pictures {where}: name their folder with --data")
     source = _read_mnist(folder, split) if config.get("kind") == "MNIST" else _read_folder(trained, folder, split)
     if (shape := source[0]["image"].shape) != trained.image_shape:
-        sizes = ("x".join(map(str, size)) for size in (shape, trained.image_shape))
-        raise InputError(f"{folder} has pictures of {{}}, but {trained.workdir} takes {{}}".format(*sizes))
+        found, wanted = ("x".join(map(str, sizes)) for sizes in (shape, trained.image_shape))
+        raise InputError(
+            f"{folder} has pictures of {found}, but {trained.workdir} takes {wanted}: name others with --data"
+        )
     if data is None and source.fingerprint != config["fingerprint"][split]:
         raise InputError(
             f"{folder} no longer holds the {split} pictures that {trained.workdir} was made with: name the folder that "

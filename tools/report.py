@@ -179,12 +179,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     out: Path = arguments.out or (arguments.runs[0] / REPORT if len(arguments.runs) == 1 else Path(REPORT))
-    page = render(groups.read(arguments.runs), arguments.data)
+    page = render(groups.read(arguments.runs), arguments.data).encode(errors="backslashreplace")  # names may be no text
     try:
-        write_whole(out, page.encode(errors="backslashreplace"))  # a name of a file may be no text
+        write_whole(out, page)
     except OSError as error:
         raise InputError(f"--out {out} cannot be written ({error.strerror}): name another file") from error
-    print(f"{out} ({out.stat().st_size / 1e6:.2f} MB)")
+    print(f"{out} ({len(page) / 1e6:.2f} MB)")
 
 
 if __name__ == "__main__":
