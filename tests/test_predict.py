@@ -109,9 +109,12 @@ def test_files_that_cannot_be_read_are_named_and_skipped(run, pictures, tmp_path
 
 def test_nothing_to_predict_is_named(run, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    code, out, err = ends(capsys, run, tmp_path / "empty")
-    assert (code, out) == (2, "")
-    assert err == f"error: {tmp_path / 'empty'} holds no files: name pictures, or folders of them\n"
+    (tmp_path / "table.csv").write_text("of before")
+    for more in ((), ("--csv", tmp_path / "table.csv")):
+        code, out, err = ends(capsys, run, tmp_path / "empty", *more)
+        assert (code, out) == (2, "")
+        assert err == f"error: {tmp_path / 'empty'} holds no files: name pictures, or folders of them\n"
+    assert (tmp_path / "table.csv").read_text() == "of before"
 
 
 def test_a_table_that_cannot_be_written_is_named(run, pictures, capsys):

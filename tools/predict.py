@@ -11,6 +11,7 @@ could not do its work.
 """
 
 import csv
+import itertools
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -116,22 +117,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     trained = net.read(arguments)
     from jaxconv.records import quiet_pillow
 
-    predictor, count = Predictor(trained), 0
+    predictor = Predictor(trained)
     table = arguments.csv and arguments.csv.absolute()  # which may lie among the pictures
     found = (path for path in listed(arguments.paths) if path.absolute() != table)
-    predictions, names = predictor.predict(found), trained.class_names
+    first = next(found, None)
+    if first is None:  # before a table is begun
+        raise InputError(f"{', '.join(map(str, arguments.paths))} holds no files: name pictures, or folders of them")
+    predictions, names = predictor.predict(itertools.chain([first], found)), trained.class_names
     with quiet_pillow():
         if arguments.csv is not None:
             count = write_csv(arguments.csv, names, predictions)
             print(f"{count:,} pictures in {arguments.csv}, by epoch {trained.epoch:g} of {arguments.run}")
         else:
             for path, row in predictions:
-                count += 1
                 print(files.printable(str(path)), names[row.argmax()], f"{row.max():.4f}", sep="\t")
     if predictor.failed:
         sys.exit(1)
-    if not count:
-        raise InputError(f"{', '.join(map(str, arguments.paths))} holds no files: name pictures, or folders of them")
 
 
 if __name__ == "__main__":
