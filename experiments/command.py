@@ -11,6 +11,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from jaxconv import machine
 from jaxconv.config import SCHEDULES, FitConfig
 from jaxconv.errors import InputError
 
@@ -25,7 +26,17 @@ REPORT = "report.html"  # which tools.report leaves beside a run
 
 
 class Parser(argparse.ArgumentParser):
-    """One whose mistakes are one line, as all others are."""
+    """One whose mistakes are one line, as all others are.
+
+    Whatever has the flag --low-memory keeps the memory that XLA frees, unless it is given.
+    """
+
+    def parse_args(self, *arguments: Any, **options: Any) -> Any:
+        """Before a command does anything else, as `keep_freed_memory` needs it."""
+        parsed = super().parse_args(*arguments, **options)
+        if not getattr(parsed, "low_memory", True):
+            machine.keep_freed_memory()
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""
@@ -40,6 +51,15 @@ def bare_parser(command: str, docstring: str) -> argparse.ArgumentParser:
         description=summary,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_low_memory(flags: argparse.ArgumentParser) -> None:
+    """The flag of every command that computes with a net."""
+    flags.add_argument(
+        "--low-memory",
+        action="store_true",
+        help="on a CPU: return freed memory to the system after every step; slower (README, Speed)",
     )
 
 
@@ -73,6 +93,7 @@ def parser(
     flags.add_argument("--resume", action="store_true", help="go on from the run directory's newest checkpoint")
     flags.add_argument("--checkpoint-every", type=int, metavar="N", help="save after every N steps of an epoch too")
     flags.add_argument("--tensorboard", action="store_true", help="write event files, in the run's folder tensorboard")
+    add_low_memory(flags)
     flags.add_argument("--summary", action="store_true", help="print the net's layers and parameters, and stop")
     return flags
 

@@ -1,9 +1,59 @@
-"""Compiled programs are kept in the user's cache folder, so that only the first start has to compile them."""
+"""How programs are compiled: the project's one `jit`, and the folder that keeps compiled programs."""
 
+import functools
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from platformdirs import user_cache_path
+
+# XLA hands the convolutions of a CPU to the library YNNPACK, whose backward pass is several times slower than XLA's own
+# convolutions (tools/benchmarks/README.md). This leaves YNNPACK all but convolutions. The option is experimental.
+CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+
+
+@functools.cache
+def compiler_options() -> dict[str, str]:
+    """The compiler options of `jit` on the default backend: `CPU_OPTIONS` on a CPU, none elsewhere.
+
+    Starts the backend. A version of jaxlib that does not know the options goes without them, after one warning.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x, compiler_options=CPU_OPTIONS).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        warnings.warn(
+            f"this version of XLA refuses jaxconv's compiler options, and convolutional nets train at about half the "
+            f"speed on this CPU ({reason})",
+            stacklevel=2,
+        )
+        return {}
+    return CPU_OPTIONS
+
+
+class jit:
+    """`jax.jit` with `compiler_options`, chosen at the first call: importing a module starts no backend.
+
+    JAX refuses a function with compiler options inside another `jit`, `scan` or `grad`, so this is for the outermost
+    callers alone. The functions they wrap are pure and undecorated: anybody may scan, differentiate and jit them.
+    """
+
+    def __init__(self, function: Callable[..., Any], **arguments: Any) -> None:
+        functools.update_wrapper(self, function)
+        self._function, self._arguments = function, arguments
+
+    @functools.cached_property
+    def compiled(self) -> Any:
+        """What `jax.jit` returns."""
+        return jax.jit(self._function, compiler_options=compiler_options(), **self._arguments)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the function returns."""
+        return self.compiled(*args, **kwargs)
 
 
 def use_cache() -> Path | None:
@@ -11,8 +61,6 @@ def use_cache() -> Path | None:
 
     JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false turns it off.
     """
-    import jax
-
     settings: Any = jax.config  # its names are not known to type checkers
     if not settings.jax_enable_compilation_cache:
         return None

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, UInt8
 
+from jaxconv.compilation import jit
 from jaxconv.errors import InputError
 from jaxconv.layers import AveragePool, Conv, MaxPool
 from jaxconv.summary import layer_shapes
@@ -98,7 +99,7 @@ def _smoother(size: int) -> Float[Array, "size size"]:
     return sum((math.comb(4, 2 + k) / 16 * jnp.eye(size, k=k) for k in range(-2, 3)), jnp.zeros((size, size)))
 
 
-@functools.partial(jax.jit, static_argnames=("layer", "steps", "step_size"))
+@functools.partial(jit, static_argnames=("layer", "steps", "step_size"))
 def _ascend(state: TrainState, pictures: Array, filters: Array, layer: str, steps: int, step_size: float) -> Array:
     rows, columns = (_smoother(size) for size in pictures.shape[1:3])
 
@@ -123,7 +124,7 @@ def grad_cam(net: Trained, images: UInt8[np.ndarray, "n h w c"]) -> Float[np.nda
     return np.asarray(_grad_cam(net.state, images, convolutions(net)[-1]))
 
 
-@functools.partial(jax.jit, static_argnames="layer")
+@functools.partial(jit, static_argnames="layer")
 def _grad_cam(state: TrainState, images: Array, layer: str) -> Array:
     pixels = scale(images)
 

@@ -1,12 +1,12 @@
-"""The layers of the nets, with Keras's initial values, as a CPU is fast at them.
+"""The layers of the nets, with Keras's initial values and, on a CPU, with gradients of their own.
 
-XLA's own formulations are slow there, convolutions of large pictures with few channels and the gradient of max pooling
-above all. A GPU keeps them. Both compute the same numbers, to rounding.
+XLA's gradient of max pooling and its kernel gradients are slow on a CPU. A GPU keeps them. Both compute the same
+numbers, to rounding. tools/benchmarks/README.md says what each formulation here is worth.
 
 A layer computes in its `dtype`. Its parameters are float32 and are rounded at each use, so that small updates add up.
 """
 
-import math
+import functools
 
 import flax.linen as nn
 import jax
@@ -16,7 +16,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-FEW_CHANNELS = 8
+FEW_CHANNELS, BLOCK = 4, 4  # a convolution of at most so many channels is computed for so many columns at once
+GROUP_VALUES, MOST_GROUPS = 1_600_000, 16  # of the activations that a kernel gradient takes at a time; 6 MB
 
 
 def _convolve(x: Array, kernel: Array, bias: Array, strides: int = 1, padding: str = "VALID") -> Array:
@@ -24,33 +25,53 @@ def _convolve(x: Array, kernel: Array, bias: Array, strides: int = 1, padding: s
     return y + bias[None, None, None]
 
 
-def _convolve_by_products(x: Array, kernel: Array, bias: Array) -> Array:
-    """As matrix products, which XLA runs faster on a CPU, most of all for large pictures with few channels."""
-    height, width, channels, features = kernel.shape
-    n, rows, cols = x.shape[0], x.shape[1] - height + 1, x.shape[2] - width + 1
-    if channels <= FEW_CHANNELS:
-        # The bias is the kernel of a channel of ones: neither adding it nor its gradient takes a pass over the output.
-        shifted = [x[:, i : i + rows, j : j + cols] for i in range(height) for j in range(width)]
-        patches = jnp.concatenate([*shifted, jnp.ones((n, rows, cols, 1), x.dtype)], -1)
-        weights = jnp.concatenate([kernel.reshape(-1, features), bias[None]])
-        return (patches.reshape(-1, len(weights)) @ weights).reshape(n, rows, cols, features)
-    # With many channels patches are too large for the caches. Strips of one kernel row's height are a third of them:
-    # one product gives what each kernel row contributes to each picture row, and rows are then added with an offset.
-    strips = jnp.concatenate([x[:, :, j : j + cols] for j in range(width)], -1).reshape(-1, width * channels)
-    by_row = kernel.transpose(1, 2, 0, 3).reshape(-1, height * features)
-    parts = (strips @ by_row).reshape(n, -1, cols, height, features)
-    return sum((parts[:, i : i + rows, :, i] for i in range(1, height)), parts[:, :rows, :, 0]) + bias[None, None, None]
+def _convolve_blocks(x: Array, kernel: Array, bias: Array) -> Array:
+    """The same with the columns of a picture four at a time as channels: few channels make slow products.
+
+    The kernel of a block is the kernel once for each of its columns. Its last input channel is one everywhere, and has
+    the bias for a kernel, which saves a pass over the output.
+    """
+    n, height, width, channels = x.shape
+    rows, columns, _, features = kernel.shape
+    out = width - columns + 1
+    blocks, taps = -(-out // BLOCK), -(-(columns + BLOCK - 1) // BLOCK)  # of the output; that an output block sees
+    x = jnp.pad(x, [(0, 0), (0, 0), (0, (blocks + taps - 1) * BLOCK - width), (0, 0)])
+    x = x.reshape(n, height, blocks + taps - 1, BLOCK * channels)
+    x = jnp.concatenate([x, jnp.ones((*x.shape[:3], 1), x.dtype)], 3)
+    shifted = [jnp.pad(kernel, [(0, 0), (i, taps * BLOCK - columns - i), (0, 0), (0, 0)]) for i in range(BLOCK)]
+    wide = jnp.stack(shifted, 3).reshape(rows, taps, BLOCK * channels, BLOCK * features)
+    biases = jnp.zeros((rows, taps, 1, BLOCK * features), bias.dtype).at[0, 0, 0].set(jnp.tile(bias, BLOCK))
+    y = lax.conv_general_dilated(x, jnp.concatenate([wide, biases], 2), (1, 1), "VALID", dimension_numbers=LAYOUT)
+    return y.reshape(n, height - rows + 1, blocks * BLOCK, features)[:, :, :out]
 
 
 @jax.custom_vjp
 def _cpu_convolve(x: Array, kernel: Array, bias: Array) -> Array:
-    """Without a gradient XLA's own is faster for many channels; with one, products that share their operands are."""
-    return (_convolve_by_products if x.shape[-1] <= FEW_CHANNELS else _convolve)(x, kernel, bias)
+    """Without a gradient XLA's own formulation is the fastest."""
+    return _convolve(x, kernel, bias)
 
 
-_cpu_convolve.defvjp(
-    lambda *arguments: jax.vjp(_convolve_by_products, *arguments), lambda pullback, gradient: pullback(gradient)
-)
+def _cpu_convolve_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    convolve = _convolve_blocks if x.shape[-1] <= FEW_CHANNELS else _convolve
+    return convolve(x, kernel, bias), (x, kernel, bias)
+
+
+def _cpu_convolve_backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
+    """The kernel's gradient is added up over groups of pictures that the caches can hold."""
+    x, kernel, bias = saved
+    n, values = len(x), (x.size + gradient.size) // len(x)
+    limit = max(GROUP_VALUES // values, n // MOST_GROUPS, 1)
+    size = max(size for size in range(1, min(limit, n) + 1) if n % size == 0)
+
+    def of_kernel(x: Array, gradient: Array) -> Array:
+        return jax.vjp(lambda kernel: _convolve(x, kernel, bias), kernel)[1](gradient)[0]
+
+    groups = [of_kernel(x[i : i + size], gradient[i : i + size]) for i in range(0, n, size)]
+    (of_x,) = jax.vjp(lambda x: _convolve(x, kernel, bias), x)[1](gradient)
+    return of_x, functools.reduce(jnp.add, groups), gradient.sum((0, 1, 2))
+
+
+_cpu_convolve.defvjp(_cpu_convolve_forward, _cpu_convolve_backward)
 
 
 def conv_valid(
@@ -62,33 +83,47 @@ def conv_valid(
     return lax.platform_dependent(x, kernel, bias, cpu=_cpu_convolve, default=_convolve)
 
 
+def _windows(x: Array) -> Array:
+    """Rows and columns split into 2x2 windows: [n, h2, 2, w2, 2, c]; an odd last row or column is dropped."""
+    n, height, width, c = x.shape
+    rows, columns = height // 2, width // 2
+    return x[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, c)
+
+
 def _pool(x: Array) -> Array:
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
-def _pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
+@jax.custom_vjp
+def _cpu_pool(x: Array) -> Array:
+    """Without a gradient jax 0.10 would give a convolution and the `reduce_window` after it to YNNPACK together."""
+    if jax.__version_info__ >= (0, 11):
+        return _pool(x)
+    windows = _windows(x)
+    top, bottom = (jnp.maximum(windows[:, :, row, :, 0], windows[:, :, row, :, 1]) for row in (0, 1))
+    return jnp.maximum(top, bottom)
+
+
+def _cpu_pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
     pooled = _pool(x)
     return pooled, (x, pooled)
 
 
-def _pool_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    """Compare the four pixels of each window with its maximum; the first that equals it takes the gradient."""
+def _cpu_pool_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
+    """The first of a window's four pixels that equals its maximum takes the gradient."""
     x, pooled = saved
-    n, rows, cols, c = pooled.shape
-    windows = x[:, : 2 * rows, : 2 * cols].reshape(n, rows, 2, cols, 2, c)
-    parts, taken = [], jnp.zeros(pooled.shape, bool)
-    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        is_max = windows[:, :, i, :, j] == pooled
-        parts.append(jnp.where(is_max & ~taken, gradient, 0))
-        taken |= is_max
-    pairs = [jnp.stack(parts[:2], 3), jnp.stack(parts[2:], 3)]
-    spread = jnp.stack(pairs, 2).reshape(n, 2 * rows, 2 * cols, c)
-    odd = [(0, 0), (0, x.shape[1] - 2 * rows), (0, x.shape[2] - 2 * cols), (0, 0)]
-    return (jnp.pad(spread, odd),)
+    windows = _windows(x)
+    is_max = [windows[:, :, row, :, column] == pooled for row, column in ((0, 0), (0, 1), (1, 0))]
+    first = jnp.where(is_max[0], 0, jnp.where(is_max[1], 1, jnp.where(is_max[2], 2, 3)))
+    first, gradient = (array[:, :, None, :, None] for array in (first, gradient))
+    positions = jnp.arange(4).reshape(1, 1, 2, 1, 2, 1)
+    spread = jnp.where(first == positions, gradient, jnp.zeros((), gradient.dtype))
+    n, rows, _, columns, _, c = windows.shape
+    odd = [(0, 0), (0, x.shape[1] - 2 * rows), (0, x.shape[2] - 2 * columns), (0, 0)]
+    return (jnp.pad(spread.reshape(n, 2 * rows, 2 * columns, c), odd),)
 
 
-_cpu_pool = jax.custom_vjp(_pool)
-_cpu_pool.defvjp(_pool_forward, _pool_backward)
+_cpu_pool.defvjp(_cpu_pool_forward, _cpu_pool_backward)
 
 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
@@ -101,9 +136,7 @@ def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
 
 def average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     """Mean of each 2x2 window; an odd last row or column is dropped."""
-    n, height, width, c = x.shape
-    rows, cols = height // 2, width // 2
-    return x[:, : 2 * rows, : 2 * cols].reshape(n, rows, 2, cols, 2, c).mean((2, 4))
+    return _windows(x).mean((2, 4))
 
 
 class Conv(nn.Module):
@@ -143,46 +176,4 @@ class AveragePool(nn.Module):
         return average_pool(x)
 
 
-@jax.custom_vjp
-def _factored(x: Array, kernel: Array, factors: dict[str, Array]) -> Array:
-    """x @ kernel, with the gradient of `kernel` put off: `factors` gets the two that it is the product of."""
-    return x @ kernel
-
-
-def _factored_forward(x: Array, kernel: Array, factors: dict[str, Array]) -> tuple[Array, tuple[Array, Array]]:
-    return x @ kernel, (x, kernel)
-
-
-def _factored_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, None, dict[str, Array]]:
-    x, kernel = saved
-    return gradient @ kernel.T, None, {"inputs": x, "outputs": gradient}
-
-
-_factored.defvjp(_factored_forward, _factored_backward)
-
-
-class Dense(nn.Module):
-    """Fully connected.
-
-    The gradient of its kernel is the product of its inputs and of its outputs' gradients. Whoever passes the collection
-    "factors" gets these two as the gradient of that collection, and none for the kernel: see `chunks.summed_gradients`.
-    Only a kernel larger than they are has this collection.
-    """
-
-    features: int
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n features"]:
-        """A row of `features` for each row."""
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = (array.astype(self.dtype) for array in (x, kernel, bias))
-        factors = {"inputs": x.shape, "outputs": (*x.shape[:-1], self.features)}
-        if self.has_variable("factors", "inputs"):
-            return _factored(x, kernel, {name: self.get_variable("factors", name) for name in factors}) + bias[None]
-        if self.is_mutable_collection("factors") and not self.is_initializing():
-            larger = kernel.size > sum(math.prod(shape) for shape in factors.values())
-            for name, shape in factors.items() if larger else ():  # for whoever asks for their shapes
-                self.variable("factors", name, jnp.zeros, shape, self.dtype)
-        return x @ kernel + bias[None]
+Dense = functools.partial(nn.Dense, dtype=jnp.float32, kernel_init=nn.initializers.glorot_uniform())

@@ -50,7 +50,7 @@ class CatsDogsConvNet(nn.Module):
         x = Flatten()(x)
         if self.dropout:
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.relu(Dense(512, self.dtype)(x))
+        x = nn.relu(Dense(512, dtype=self.dtype)(x))
         return Dense(1 if self.classes == 2 else self.classes)(x)
 
 
@@ -77,7 +77,7 @@ class MnistConvNet(nn.Module):
             x = nn.relu(MaxPool()(x) if self.downsample == "max" else x)
             x = AveragePool()(x) if self.downsample == "average" else x
         x = Flatten()(nn.relu(Conv(64, dtype=self.dtype)(x)))
-        x = nn.relu(Dense(64, self.dtype)(x))
+        x = nn.relu(Dense(64, dtype=self.dtype)(x))
         return Dense(10)(x)
 
 
@@ -89,7 +89,7 @@ class DenseNet(nn.Module):
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 10"]:
         """`train` changes nothing."""
-        x = nn.relu(Dense(512, self.dtype)(Flatten()(images)))
+        x = nn.relu(Dense(512, dtype=self.dtype)(Flatten()(images)))
         return Dense(10)(x)
 
 

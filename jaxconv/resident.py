@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, UInt8
 from jaxconv import devices, metrics
 from jaxconv.augment import AffineRanges, RandomAffine, draw_matrix
 from jaxconv.batches import Positions, training_batches
+from jaxconv.compilation import jit
 from jaxconv.config import FitConfig
 from jaxconv.errors import InputError
 from jaxconv.machine import available_memory
@@ -141,7 +142,7 @@ def _take(pictures: Pictures, plan: dict[str, Array]) -> dict[str, Array]:
     return {"image": images, "label": labels} | ({"mask": plan["mask"]} if "mask" in plan else {})
 
 
-@partial(jax.jit, donate_argnums=0)
+@partial(jit, donate_argnums=0)
 def train_steps(
     states: list[TrainState], pictures: Pictures, plans: list[dict[str, Array]]
 ) -> tuple[list[TrainState], list[Sums]]:
@@ -159,7 +160,7 @@ def train_steps(
     return [state for state, _ in found], [sums for _, sums in found]
 
 
-@jax.jit
+@jit
 def eval_steps(state: TrainState, pictures: Pictures, plan: dict[str, Array]) -> Sums:
     """`eval_step` for each step of a plan, in one dispatch; the sums over them."""
     sums = lax.map(lambda step: eval_step(state, _take(pictures, step)), plan)

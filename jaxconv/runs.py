@@ -18,7 +18,8 @@ from jaxconv.errors import InputError
 from jaxconv.metrics import Row, StepSums
 from jaxconv.records import Source
 from jaxconv.tensorboard import Events
-from jaxconv.train_step import TrainState, predict_step
+from jaxconv.train_step import TrainState
+from jaxconv.trained import compiled_predict_step
 
 
 @dataclasses.dataclass
@@ -146,7 +147,7 @@ class Run:
         folder, title = self.workdir / "figures", f"{self.title}, seed {self.config.seed}, epoch {epoch}"
         figures.write_confusion(confusion, test.class_names, folder / "confusion.png", title)
         records = [test[position] for position in figures.shown(test)]
-        probabilities = np.asarray(predict_step(state, np.stack([record["image"] for record in records])))
+        probabilities = np.asarray(compiled_predict_step(state, np.stack([record["image"] for record in records])))
         figures.write_predictions(records, probabilities, test.class_names, folder / "predictions.png", title)
 
     def _diverged(self, what: str, step: int) -> InputError:

@@ -10,10 +10,14 @@ from tqdm import tqdm
 from jaxconv import devices, metrics
 from jaxconv.augment import RandomAffine
 from jaxconv.batches import Batch, evaluation_batches, training_batches
+from jaxconv.compilation import jit
 from jaxconv.config import FitConfig
 from jaxconv.metrics import StepSums
 from jaxconv.records import Source, Splits
 from jaxconv.train_step import Sums, TrainState, eval_step, train_step
+
+compiled_train_step = jit(train_step, donate_argnums=0)
+compiled_eval_step = jit(eval_step)
 
 
 class Streaming:
@@ -72,7 +76,7 @@ def train_epoch(state: TrainState, batches: Iterator[Batch]) -> tuple[TrainState
         waited += time.perf_counter() - asked
         if batch is None:
             return state, sums, waited
-        state, step_sums = train_step(state, devices.split(batch))
+        state, step_sums = compiled_train_step(state, devices.split(batch))
         sums.append(step_sums)
         # One step ahead of the device is enough to keep it busy; more would only pile up batches.
         jax.block_until_ready(sums[-2:][0])
@@ -80,4 +84,4 @@ def train_epoch(state: TrainState, batches: Iterator[Batch]) -> tuple[TrainState
 
 def evaluate(state: TrainState, source: Source, batch_size: int) -> list[Sums]:
     """The sums of batches that have every picture exactly once."""
-    return [eval_step(state, devices.split(batch)) for batch in evaluation_batches(source, batch_size)]
+    return [compiled_eval_step(state, devices.split(batch)) for batch in evaluation_batches(source, batch_size)]

@@ -1,4 +1,7 @@
-"""One step of training and of evaluation, jitted at module level: a state and a batch in, sums out."""
+"""One step of training, of evaluation and of prediction: pure functions of a state and a batch.
+
+Who calls them applies `compilation.jit`; inside another `jit`, `scan` or `grad` they are used as they are.
+"""
 
 import functools
 import math
@@ -11,10 +14,9 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from flax.training import train_state
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from jaxconv import devices
-from jaxconv.chunks import mapped, summed, summed_gradients
 from jaxconv.seeds import derive_seed
 
 Sums = dict[str, Array]
@@ -158,56 +160,44 @@ def probabilities(logits: Float[Array, "n l"]) -> Float[Array, "n k"]:
     return jax.nn.softmax(logits)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
 def train_step(state: TrainState, batch: dict[str, Array]) -> tuple[TrainState, Sums]:
     """One update on {"image": uint8[n, h, w, c], "label": int32[n]}.
 
-    Returns the new state (the old one's memory is reused) and float32 sums over the batch, measured with the
-    weights and the dropout of this step as Keras does: loss, correct, count.
+    Returns the new state and float32 sums over the batch, measured with the weights and the dropout of this step as
+    Keras does: loss, correct, count. Whoever jits it should donate the state.
     """
+    images, labels = scale(batch["image"]), batch["label"]
+    rngs = {"dropout": jax.random.fold_in(state.dropout_key, state.step)}
 
-    def loss(variables: Any, chunk: dict[str, Array], key: Key[Array, ""]) -> tuple[Array, tuple[Sums, Any]]:
-        images, rngs = scale(chunk["image"]), {"dropout": key}
-        logits, factors = state.apply_fn(variables, images, train=True, rngs=rngs, mutable=["factors"])
-        losses, predictions = losses_and_predictions(logits, chunk["label"])
-        correct = jnp.sum(predictions == chunk["label"], dtype=jnp.float32)
-        sums = {"loss": losses.sum(), "correct": correct, "count": jnp.float32(losses.size)}
-        return losses.sum(), (sums, factors)
+    def loss(params: Any) -> tuple[Array, tuple[Array, Array]]:
+        logits = state.apply_fn({"params": params}, images, train=True, rngs=rngs)
+        losses, predictions = losses_and_predictions(logits, labels)
+        return losses.mean(), (losses, predictions)
 
-    key = jax.random.fold_in(state.dropout_key, state.step)
-    gradients, sums = summed_gradients(loss, state.params, batch, key)
-    gradients = jax.tree.map(lambda gradient: gradient / sums["count"], gradients)
+    gradients, (losses, predictions) = jax.grad(loss, has_aux=True)(state.params)
+    correct = jnp.sum(predictions == labels, dtype=jnp.float32)
+    sums = {"loss": losses.sum(), "correct": correct, "count": jnp.float32(losses.size)}
     return state.apply_gradients(grads=gradients), sums
 
 
-@jax.jit
 def eval_step(state: TrainState, batch: dict[str, Array]) -> Sums:
     """Sums over the rows of a batch where "mask": bool[n] is set, without dropout.
 
     loss, correct and count are float32 scalars; confusion is float32[k, k], rows the labels, columns the predictions.
     """
-
-    def evaluate(chunk: dict[str, Array]) -> Sums:
-        logits = state.apply_fn({"params": state.weights}, scale(chunk["image"]), train=False)
-        losses, predictions = losses_and_predictions(logits, chunk["label"])
-        mask = chunk["mask"].astype(jnp.float32)
-        classes = max(2, logits.shape[-1])
-        confusion = jnp.zeros((classes, classes)).at[chunk["label"], predictions].add(mask)
-        return {
-            "loss": jnp.sum(losses * mask),
-            "correct": jnp.trace(confusion),
-            "count": mask.sum(),
-            "confusion": confusion,
-        }
-
-    return summed(evaluate, batch)
+    logits = state.apply_fn({"params": state.weights}, scale(batch["image"]), train=False)
+    losses, predictions = losses_and_predictions(logits, batch["label"])
+    mask = batch["mask"].astype(jnp.float32)
+    classes = max(2, logits.shape[-1])
+    confusion = jnp.zeros((classes, classes)).at[batch["label"], predictions].add(mask)
+    return {
+        "loss": jnp.sum(losses * mask),
+        "correct": jnp.trace(confusion),
+        "count": mask.sum(),
+        "confusion": confusion,
+    }
 
 
-@jax.jit
 def predict_step(state: TrainState, images: UInt8[Array, "n h w c"]) -> Float[Array, "n k"]:
     """The probability of each class, without dropout."""
-
-    def predict(chunk: Array) -> Array:
-        return probabilities(state.apply_fn({"params": state.weights}, scale(chunk), train=False))
-
-    return mapped(predict, images)
+    return probabilities(state.apply_fn({"params": state.weights}, scale(images), train=False))

@@ -12,10 +12,13 @@ from PIL import Image
 
 from jaxconv import models
 from jaxconv.checkpoints import restore_params
+from jaxconv.compilation import jit
 from jaxconv.errors import InputError
 from jaxconv.records import FILTERS, decode_rgb
 from jaxconv.train_step import TrainState, evaluation_state, predict_step
 from jaxconv.workdir import read_config
+
+compiled_predict_step = jit(predict_step)
 
 BATCH = 32  # pictures; beyond it a CPU's memory for activations grows, not its speed
 
@@ -61,10 +64,10 @@ class Trained:
             batch[count] = image
             count += 1
             if count == BATCH:
-                yield np.asarray(predict_step(self.state, batch))
+                yield np.asarray(compiled_predict_step(self.state, batch))
                 count = 0
         if count:
-            yield np.asarray(predict_step(self.state, batch))[:count]
+            yield np.asarray(compiled_predict_step(self.state, batch))[:count]
 
 
 def load(workdir: Path, *, best: bool | None = None) -> Trained:

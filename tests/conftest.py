@@ -20,7 +20,11 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook("jaxconv", "beartype.beartype")
 
-from jaxconv.runs import Run  # noqa: E402 (after the hook, which is to see it)
+from jaxconv import machine  # noqa: E402 (after the hook, which is to see it)
+from jaxconv.runs import Run  # noqa: E402
+
+# Commands run in the tests' own processes, whose memory it would keep; tests/test_machine.py tries it in others.
+machine.keep_freed_memory = lambda: False
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from nets import SmallNet
 
-from jaxconv import devices, fit, train_step
+from jaxconv import devices, fit, streaming, train_step
 from jaxconv.augment import RandomAffine
 from jaxconv.config import FitConfig
 from jaxconv.models import CatsDogsConvNet
@@ -34,10 +34,10 @@ def steps():
     for batch in zip(images, labels, strict=True):
         on_devices = devices.split(dict(zip(("image", "label"), batch, strict=True)))
         found["shards"] |= {shard.data.shape[0] for shard in on_devices["image"].addressable_shards}
-        state, sums = train_step.train_step(state, on_devices)
+        state, sums = streaming.compiled_train_step(state, on_devices)
         found["losses"].append(float(sums["loss"]) / 16)
     mask = np.arange(16) < 13
-    sums = train_step.eval_step(state, devices.split({"image": images[0], "label": labels[0], "mask": mask}))
+    sums = streaming.compiled_eval_step(state, devices.split({"image": images[0], "label": labels[0], "mask": mask}))
     placed = [leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state)]
     params = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jax.device_get(state.params))])
     found |= {"evaluation": {name: np.asarray(value).tolist() for name, value in sums.items()}}

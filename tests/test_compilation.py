@@ -5,6 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import pytest
+
+from jaxconv import compilation
+
+NAME = next(iter(compilation.CPU_OPTIONS))
 CODE = "import jax, jaxconv.compilation as c; print(c.use_cache()); jax.jit(lambda x: x + 1)(1.0)"
 
 
@@ -28,3 +34,33 @@ def test_jax_s_own_settings_move_it_and_turn_it_off(tmp_path: Path) -> None:
     assert any((tmp_path / "mine").iterdir())
     assert run(tmp_path, JAX_ENABLE_COMPILATION_CACHE="false") == "None"
     assert not (tmp_path / "jaxconv").exists()
+
+
+def test_this_jaxlib_knows_the_options_of_a_cpu():
+    """They are experimental: when a new jaxlib drops them, look for its others (tools/benchmarks/README.md)."""
+    assert compilation.compiler_options() == compilation.CPU_OPTIONS
+
+
+@pytest.mark.parametrize("options", [{"xla_cpu_no_such_option": "1"}, {**compilation.CPU_OPTIONS, NAME: "NONSENSE"}])
+def test_options_that_jaxlib_does_not_know_are_left_out_with_one_warning(options, monkeypatch):
+    monkeypatch.setattr(compilation, "CPU_OPTIONS", options)
+    compilation.compiler_options.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="refuses jaxconv's compiler options, .* about half the speed") as warned:
+            assert compilation.jit(lambda x: x + 1)(1.0) == compilation.jit(lambda x: x + 1)(1.0) == 2.0
+        assert len(warned) == 1
+    finally:
+        compilation.compiler_options.cache_clear()
+
+
+def test_other_backends_have_no_options(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert compilation.compiler_options.__wrapped__() == {}
+
+
+def test_importing_the_library_starts_no_backend():
+    """`jax.distributed` and the settings of memory must come before it."""
+    modules = ", ".join(f"jaxconv.{path.stem}" for path in Path(compilation.__file__).parent.glob("*.py"))
+    code = f"import {modules.replace('.__init__', '')}; from jax._src import xla_bridge as b; print(b._backends)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "{}\n"

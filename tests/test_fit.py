@@ -23,9 +23,9 @@ from jaxconv.models import DenseNet
 from jaxconv.records import ArraySource, Splits, read_splits
 from jaxconv.resident import Resident
 from jaxconv.runs import Run
-from jaxconv.streaming import Streaming, evaluate
+from jaxconv.streaming import Streaming, compiled_eval_step, compiled_train_step, evaluate
 from jaxconv.tensorboard import SCALARS
-from jaxconv.train_step import create_state, eval_step, evaluation_state, learning_rates, rmsprop, train_step
+from jaxconv.train_step import create_state, evaluation_state, learning_rates, rmsprop
 
 pytestmark = pytest.mark.usefixtures("undrawn")  # but for the fixture `whole`, which is made before
 TIMES = {"seconds", "images_per_second", "data_wait"}
@@ -57,9 +57,10 @@ def state_of(workdir):
 def whole(splits, tmp_path_factory):
     """An uninterrupted run of three epochs, and how often each step was compiled for it."""
     workdir = tmp_path_factory.mktemp("whole")
-    before = train_step._cache_size(), eval_step._cache_size()
+    programs = compiled_train_step.compiled, compiled_eval_step.compiled
+    before = [program._cache_size() for program in programs]
     result = run(splits, workdir, 3)
-    return workdir, result, (train_step._cache_size() - before[0], eval_step._cache_size() - before[1])
+    return workdir, result, [program._cache_size() - count for program, count in zip(programs, before, strict=True)]
 
 
 def test_what_a_run_leaves_behind(whole):
@@ -82,7 +83,7 @@ def test_what_a_run_leaves_behind(whole):
     highest = max(rows, key=lambda row: row["val_acc"])  # of equal ones the first
     assert result["highest_val_acc"] == {"epoch": highest["epoch"], "val_acc": highest["val_acc"]}
     assert result["val_acc_mean_last_10"] == pytest.approx(np.mean([row["val_acc"] for row in rows]))
-    assert compiled == (1, 1)
+    assert compiled == [1, 1]
 
 
 @pytest.mark.parametrize("first", [1, 2])
@@ -337,9 +338,9 @@ def test_seeds_are_each_alone_and_go_on_from_where_all_of_them_are(model, vector
                 model, splits, config, {seed: tmp_path / name / f"seed{seed}" for seed in (4, 9)}, **options
             )
 
-    before = resident.train_steps._cache_size()
+    before = resident.train_steps.compiled._cache_size()
     whole = run("whole")
-    assert resident.train_steps._cache_size() == before + 1  # for both seeds, also one after the other
+    assert resident.train_steps.compiled._cache_size() == before + 1  # for both seeds, also one after the other
     assert calls[:2] == [(1, "seed4"), (1, "seed9") if vectorized else (2, "seed4")]
     with pytest.raises(KeyboardInterrupt):
         run("killed", (2, "seed9"))

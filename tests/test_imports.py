@@ -13,7 +13,6 @@ FLOW = [
     "mnist",
     "augment",
     "batches",
-    "chunks",
     "layers",
     "models",
     "summary",

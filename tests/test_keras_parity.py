@@ -13,7 +13,8 @@ import optax
 import pytest
 
 from jaxconv.models import CatsDogsConvNet
-from jaxconv.train_step import create_state, losses_and_predictions, scale, train_step
+from jaxconv.streaming import compiled_train_step
+from jaxconv.train_step import create_state, losses_and_predictions, scale
 from tools import keras_fixture
 
 LAYERS = ["Conv_0", "Conv_1", "Conv_2", "Conv_3", "Dense_0", "Dense_1"]
@@ -62,7 +63,7 @@ def test_logits_loss_and_gradients(keras, state):
 def test_losses_and_weights_of_twenty_steps(keras, state):
     losses = []
     for images, labels in keras_fixture.batches():
-        state, sums = train_step(state, {"image": images, "label": labels})
+        state, sums = compiled_train_step(state, {"image": images, "label": labels})
         losses.append(float(sums["loss"]) / keras_fixture.BATCH)
     np.testing.assert_allclose(losses, keras["losses"], atol=1e-4)
     np.testing.assert_allclose(sample(state.params), keras["weights"], atol=1e-5)

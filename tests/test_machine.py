@@ -1,10 +1,15 @@
+import ctypes
+import importlib.metadata
 import os
+import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+import jaxconv
 from jaxconv import machine
 
 
@@ -39,6 +44,7 @@ def test_what_is_free_in_a_container(limit, expected, monkeypatch, tmp_path):
 def test_what_a_limited_process_may_take():
     code = """
 import psutil
+import jaxconv
 from jaxconv import machine
 process = psutil.Process()
 process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms + 10_000_000, psutil.RLIM_INFINITY))
@@ -57,3 +63,59 @@ def test_xla_s_threads_are_those_of_the_environment_or_one_a_core(monkeypatch):
         assert machine.xla_threads() == machine.usable_cores()
     monkeypatch.delenv("NPROC")
     assert machine.xla_threads() == machine.usable_cores()
+
+
+# Page faults of twenty calls that each take and free 32 MB, after ten in which the heap finds its size.
+FAULTS = """
+import resource, sys
+import jaxconv
+kept = "keep" in sys.argv and jaxconv.keep_freed_memory()
+import jax, jax.numpy as jnp
+call = jax.jit(lambda x: ((x @ x)[::-1] @ x).sum())
+x = jnp.ones((2048, 2048))
+for _ in range(10):
+    call(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    call(x).block_until_ready()
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"
+
+
+@pytest.mark.skipif(not glibc(), reason="only glibc has these settings")
+def test_kept_memory_costs_no_page_faults():
+    found = {}
+    for name in ("keep", "return"):
+        done = subprocess.run([sys.executable, "-c", FAULTS, name], capture_output=True, text=True, check=True)
+        kept, faults = done.stdout.split()
+        found[name] = int(faults)
+        assert kept == str(name == "keep")
+    assert found["keep"] < found["return"] / 3
+    assert found["return"] > 19 * 4096  # pages of 4 kB: 16 MB at the least each time
+
+
+@pytest.mark.parametrize(
+    "environment, plugins, expected",
+    [("cpu", ["cuda12"], True), ("cuda,cpu", [], False), ("", [], True), ("", ["cuda12"], False)],
+)
+def test_memory_is_kept_only_where_jax_computes_on_a_cpu(environment, plugins, expected, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: plugins)
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms=environment)))
+        assert machine._on_cpu() is expected
+    monkeypatch.delitem(sys.modules, "jax")  # a command has not imported it yet
+    monkeypatch.setenv("JAX_PLATFORMS", environment)
+    assert machine._on_cpu() is expected
+
+
+def test_where_there_is_no_glibc_nothing_is_kept(monkeypatch):
+    class OtherLibrary:
+        def __init__(self, name):
+            pass
+
+    monkeypatch.setattr(ctypes, "CDLL", OtherLibrary)
+    assert jaxconv.keep_freed_memory() is False  # that of machine is replaced for all tests

@@ -96,7 +96,7 @@ def scores(sums):
 @pytest.mark.parametrize("steps_per_epoch", [4, None])
 def test_an_epoch_is_the_host_s_and_one_dispatch_a_size(splits, steps_per_epoch):
     """Without augmentation the pictures are equal to the bit, and so are all sums to rounding."""
-    how, before = config(steps_per_epoch), resident.train_steps._cache_size()
+    how, before = config(steps_per_epoch), resident.train_steps.compiled._cache_size()
     states = [[create_state(CatsDogsConvNet(dropout=0.5), (46, 46, 3), rmsprop(1e-4), 0)] for _ in range(2)]
     host = Streaming(splits, how, 0, None)
     with Resident(splits, [how], 0, None) as device:
@@ -107,7 +107,7 @@ def test_an_epoch_is_the_host_s_and_one_dispatch_a_size(splits, steps_per_epoch)
             states[1], sums, waited = device.train(states[1], stretch)
             jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4), sums, expected)
             assert waited >= 0
-        assert resident.train_steps._cache_size() - before == (1 if steps_per_epoch else 2)
+        assert resident.train_steps.compiled._cache_size() - before == (1 if steps_per_epoch else 2)
         expected, found = (
             scores(feed.evaluate(state, splits.validation)[0])
             for feed, state in zip((host, device), states, strict=True)

@@ -6,20 +6,22 @@ import optax
 import pytest
 from nets import SmallNet
 
-from jaxconv import chunks
+from jaxconv import layers
+from jaxconv import train_step as steps
+from jaxconv.compilation import jit
 from jaxconv.models import CatsDogsConvNet
+from jaxconv.streaming import compiled_eval_step as eval_step
+from jaxconv.streaming import compiled_train_step as train_step
 from jaxconv.train_step import (
     create_state,
-    eval_step,
     evaluation_state,
     learning_rates,
     losses_and_predictions,
-    predict_step,
     probabilities,
     rmsprop,
     scale,
-    train_step,
 )
+from jaxconv.trained import compiled_predict_step as predict_step
 
 SHAPE = (46, 46, 3)
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -104,7 +106,7 @@ def test_equal_models_are_one_program():
     for _ in range(2):
         state = create_state(SmallNet(), (12, 12, 3), rmsprop(1e-4), 0)
         train_step(state, batch)
-        counts.append(train_step._cache_size())
+        counts.append(train_step.compiled._cache_size())
     assert counts[0] == counts[1]
 
 
@@ -132,23 +134,14 @@ def test_pictures_are_scaled_in_one_place():
     np.testing.assert_array_equal(scale(jnp.array([0, 255], jnp.uint8).reshape(1, 1, 2, 1)).ravel(), [0.0, 1.0])
 
 
-@pytest.fixture(params=["cpu", "default"])
-def platform(request, monkeypatch):
-    """The formulations of a CPU, then those of every other platform, both on this CPU and in chunks of three."""
+@pytest.mark.parametrize("platform", ["cpu", "default"])
+def test_a_step_equals_the_plain_formulation(platform, monkeypatch):
+    """Value, gradient and update of JAX's own differentiation of a loss written without this package.
 
-    def choose(*arguments, **choices):
-        return choices[request.param](*arguments)
-
-    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
-    monkeypatch.setattr(chunks, "CHUNK_ROWS", 3)
-    train_step.clear_cache()
-    yield
-    train_step.clear_cache()
-
-
-@pytest.mark.usefixtures("platform")
-def test_a_step_equals_the_plain_formulation():
-    """Value, gradient and update of JAX's own differentiation, at once, of a loss written without this package."""
+    By the formulations of a CPU, its kernel gradients in groups of three pictures; and by those of other platforms.
+    """
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, **choices: choices[platform](*arguments))
+    monkeypatch.setattr(layers, "GROUP_VALUES", 3 * (SHAPE[0] * SHAPE[1] * 3 + 44 * 44 * 32))
     state, batch = new_state(), random_batch(6)
     params = jax.tree.map(np.asarray, state.params)
 
@@ -166,7 +159,7 @@ def test_a_step_equals_the_plain_formulation():
         return jnp.logaddexp(0.0, sign * logit).mean()
 
     loss, gradients = jax.jit(jax.value_and_grad(plain))(params)
-    after, sums = train_step(state, batch)
+    after, sums = jit(lambda state, batch: steps.train_step(state, batch))(state, batch)
     np.testing.assert_allclose(float(sums["loss"]) / 6, float(loss), rtol=1e-5)
     velocity = jax.tree.map(lambda g: 0.1 * g**2, gradients)
     expected = jax.tree.map(lambda p, g, v: p - 1e-4 * g / (np.sqrt(v) + 1e-7), params, gradients, velocity)
@@ -182,13 +175,13 @@ def test_a_step_equals_the_plain_formulation():
 
 def test_the_loss_falls_on_one_batch_and_nothing_is_compiled_again():
     state, batch = new_state(), random_batch(8)
-    before = train_step._cache_size()
+    before = train_step.compiled._cache_size()
     losses = []
     for _ in range(25):
         state, sums = train_step(state, batch)
         losses.append(float(sums["loss"]) / float(sums["count"]))
     assert losses[-1] < 0.9 * losses[0]
-    assert train_step._cache_size() == before + 1
+    assert train_step.compiled._cache_size() == before + 1
     assert int(state.step) == 25
 
 
@@ -222,21 +215,21 @@ def test_seeds_make_other_weights():
 
 def test_evaluation_counts_each_masked_row_once_without_dropout():
     state, batch = new_state(dropout=0.5), random_batch(7)
-    before = eval_step._cache_size()
+    before = eval_step.compiled._cache_size()
     whole = eval_step(state, batch | {"mask": np.ones(7, bool)})
     parts = [eval_step(state, batch | {"mask": np.arange(7) % 2 == part}) for part in (0, 1)]
     for name, total in whole.items():
         np.testing.assert_allclose(parts[0][name] + parts[1][name], total, rtol=1e-5)
     assert float(whole["count"]) == 7
-    assert eval_step._cache_size() == before + 1
+    assert eval_step.compiled._cache_size() == before + 1
 
 
 def test_states_for_evaluation_share_one_compilation():
     model, batch = CatsDogsConvNet(), random_batch(5) | {"mask": np.ones(5, bool)}
     states = [evaluation_state(model, jax.device_get(new_state(seed=seed).params)) for seed in (0, 1)]
-    before = eval_step._cache_size()
+    before = eval_step.compiled._cache_size()
     losses = [float(eval_step(state, batch)["loss"]) for state in states]
-    assert eval_step._cache_size() == before + 1
+    assert eval_step.compiled._cache_size() == before + 1
     assert losses[0] == pytest.approx(float(eval_step(new_state(seed=0), batch)["loss"])) != losses[1]
 
 
@@ -274,3 +267,73 @@ def test_models_without_a_hash_are_trained_too():
     batch = {"image": np.zeros((2, 4, 4, 3), np.uint8), "label": np.zeros(2, np.int32)}
     _, sums = train_step(state, batch)
     assert float(sums["count"]) == 2
+
+
+def test_the_steps_are_pure_functions_that_anybody_may_scan_differentiate_and_jit():
+    """Which JAX refuses for a function that is jitted with compiler options, as the project's own are."""
+    batch = {"image": random_batch(4)["image"][:, :12, :12], "label": random_batch(4)["label"]}
+    batch = {name: jnp.asarray(array) for name, array in batch.items()} | {"mask": jnp.ones(4, bool)}
+
+    def state():
+        return create_state(SmallNet(), (12, 12, 3), rmsprop(1e-3), 0)
+
+    scanned, sums = jax.jit(lambda s: jax.lax.scan(lambda s, _: steps.train_step(s, batch), s, None, 3))(state())
+    one_by_one, losses = state(), []
+    for _ in range(3):
+        one_by_one, each = train_step(one_by_one, batch)
+        losses.append(each["loss"])
+    np.testing.assert_allclose(sums["loss"], losses, rtol=1e-5)
+    np.testing.assert_allclose(optax.tree.norm(scanned.params), optax.tree.norm(one_by_one.params), rtol=1e-6)
+
+    def mean_loss(params):
+        return steps.eval_step(scanned.replace(params=params), batch)["loss"] / 4
+
+    gradients = jax.jit(jax.grad(mean_loss))(scanned.params)
+    assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, scanned.params)
+    assert all(float(jnp.abs(gradient).max()) > 0 for gradient in jax.tree.leaves(gradients))
+    assert steps.predict_step(scanned, batch["image"]).shape == (4, 2)
+    with pytest.raises(ValueError, match="compiler_options"):
+        jax.jit(train_step)(state(), batch)
+
+
+def test_a_penalty_on_the_weights_in_the_loss_reaches_every_kernel():
+    """The gradient of (c / 2) |w|^2 is c w, also for the large dense kernel."""
+    params = new_state().params
+
+    def penalty(params):
+        logits = CatsDogsConvNet().apply({"params": params}, scale(jnp.asarray(random_batch(2)["image"])), train=True)
+        return 0.0 * logits.sum() + 0.5 * 0.3 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+
+    gradients = jit(jax.grad(penalty))(params)
+    jax.tree.map(lambda g, p: np.testing.assert_allclose(g, 0.3 * p, rtol=1e-6), gradients, params)
+
+
+class BatchNormNet(nn.Module):
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = layers.max_pool(nn.relu(nn.BatchNorm(use_running_average=not train)(self.conv(images))))
+        return layers.Dense(1)(x.reshape(len(x), -1))
+
+    conv: nn.Module
+
+
+@pytest.mark.parametrize("conv", [layers.Conv(8), nn.Conv(8, (3, 3), padding="VALID")])
+def test_a_net_with_batch_norm_has_the_gradients_of_a_plain_jit(conv):
+    """The statistics are those of the whole batch, by this package's layers and by Flax's, with the project's `jit`."""
+    images, labels = jax.random.uniform(jax.random.key(0), (32, 12, 12, 3)), jnp.arange(32) % 2
+    model = BatchNormNet(conv)
+    variables = model.init(jax.random.key(1), images, train=False)
+
+    def loss(params):
+        logits, changed = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+        return losses_and_predictions(logits, labels)[0].mean(), changed
+
+    plain, expected = BatchNormNet(nn.Conv(8, (3, 3), padding="VALID")), jax.jit(lambda x: x)
+
+    def plain_loss(params):
+        logits, changed = plain.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+        return losses_and_predictions(logits, labels)[0].mean(), changed
+
+    found = jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
+    expected = jax.jit(jax.value_and_grad(plain_loss, has_aux=True))(variables["params"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), found, expected)

@@ -55,11 +55,13 @@ class Jaxconv(Contestant):
     dtype = "float32"
 
     def __init__(self, data: Path) -> None:
+        from jaxconv import keep_freed_memory
         from jaxconv.compilation import use_cache
         from jaxconv.models import CatsDogsConvNet
         from jaxconv.train_step import create_state, learning_rates, rmsprop
 
         super().__init__(data)
+        keep_freed_memory()
         use_cache()
         optimizer = rmsprop(learning_rates("constant", 1e-4, 1))
         self.model = CatsDogsConvNet(dropout=0.5, dtype=self.dtype)
@@ -68,18 +70,18 @@ class Jaxconv(Contestant):
     def train_step(self, batch: Batch) -> None:
         import jax
 
-        from jaxconv.train_step import train_step
+        from jaxconv.streaming import compiled_train_step
 
-        self.state, sums = train_step(self.state, {"image": batch[0], "label": batch[1]})
+        self.state, sums = compiled_train_step(self.state, {"image": batch[0], "label": batch[1]})
         jax.block_until_ready(sums)
 
     def infer(self, batch: Batch) -> None:
         import jax
 
-        from jaxconv.train_step import eval_step
+        from jaxconv.streaming import compiled_eval_step
 
         mask = np.ones(len(batch[1]), bool)
-        jax.block_until_ready(eval_step(self.state, {"image": batch[0], "label": batch[1], "mask": mask}))
+        jax.block_until_ready(compiled_eval_step(self.state, {"image": batch[0], "label": batch[1], "mask": mask}))
 
     @functools.cached_property
     def train(self) -> Any:

@@ -11,6 +11,8 @@ image shape, how pictures become it, and of which run and epoch it is. Whoever l
     net = export.deserialize(open("model.stablehlo", "rb").read())
     probabilities = jax.jit(net.call)(images)  # float32[n, classes] of uint8[n, height, width, channels]
 
+On a CPU it is faster as jax.jit(net.call, compiler_options=...), with the "cpu_compiler_options" of the JSON file.
+
 JAX promises that a later version loads it for half a year.
 """
 
@@ -52,6 +54,8 @@ def describe(trained: "Trained") -> dict[str, Any]:
     """What a user of the file has to know."""
     import jax
 
+    from jaxconv.compilation import CPU_OPTIONS
+
     return {
         "class_names": trained.class_names,
         "input": f"uint8[n, {', '.join(map(str, trained.image_shape))}]: pictures, height, width, channels; 0 to 255",
@@ -62,6 +66,7 @@ def describe(trained: "Trained") -> dict[str, Any]:
         "epoch": trained.epoch,
         "platforms": PLATFORMS,
         "jax": jax.__version__,
+        "cpu_compiler_options": CPU_OPTIONS,
     }
 
 

@@ -53,13 +53,14 @@ def _prepare() -> Any:
 
     from jaxconv.compilation import use_cache
     from jaxconv.models import CatsDogsConvNet
-    from jaxconv.train_step import create_state, learning_rates, rmsprop, train_step
+    from jaxconv.streaming import compiled_train_step
+    from jaxconv.train_step import create_state, learning_rates, rmsprop
 
     use_cache()
     optimizer = rmsprop(learning_rates("constant", 1e-4, 1))
     state = create_state(CatsDogsConvNet(dropout=0.5), (*IMAGE_SIZE, 3), optimizer, 0)
     batch = {"image": np.zeros((BATCH, *IMAGE_SIZE, 3), np.uint8), "label": np.zeros(BATCH, np.int32)}
-    return jax.block_until_ready(train_step(state, batch)[0])
+    return jax.block_until_ready(compiled_train_step(state, batch)[0])
 
 
 def train(folder: Path, epochs: int, limit: int | None = None) -> Row:

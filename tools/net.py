@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.command import bare_parser
+from experiments.command import add_low_memory, bare_parser
 from jaxconv.errors import InputError
 from jaxconv.workdir import CONFIG
 
@@ -21,6 +21,7 @@ def parser(command: str, docstring: str) -> argparse.ArgumentParser:
         choices=("best", "last"),
         help="whose weights: the best by val_loss, or the last (default: best, or last if validated on the test)",
     )
+    add_low_memory(flags)
     return flags
 
 

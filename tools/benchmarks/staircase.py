@@ -1,0 +1,196 @@
+"""What each step from plain Flax to jaxconv's training step is worth on this CPU, side by side.
+
+    python -m tools.benchmarks.staircase --rounds 5
+
+The chapter's net, 32 pictures of 150x150 a step; and a small residual net with batch norm, 64 pictures of 96x96, which
+has nothing of jaxconv but its `jit` and its setting of memory. Every rung runs in a process of its own; they take turns
+within every round, so that a busy machine slows all of them. Medians are shown, with the best round.
+"""
+
+import contextlib
+import functools
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from experiments.command import bare_parser
+from jaxconv.errors import InputError, one_line_errors
+from tools.bench import machine
+from tools.turns import working
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+
+
+class Rung(NamedTuple):
+    """Something to time: its net, and what it has of jaxconv."""
+
+    heading: str
+    net: str
+    option: bool = False  # the compiler option, by the project's `jit`
+    pool: bool = False  # the gradient of max pooling
+    memory: bool = False  # freed memory kept
+    conv: bool = False  # the convolution's own forward pass in training, and its kernel gradient
+
+
+RUNGS = {
+    "plain": Rung("plain Flax and `jax.jit`", "chapter"),
+    "option": Rung("+ compiler option", "chapter", True),
+    "pool": Rung("+ gradient of max pooling", "chapter", True, True),
+    "memory": Rung("+ freed memory kept", "chapter", True, True, True),
+    "conv": Rung("+ convolutions: jaxconv's net", "chapter", True, True, True, True),
+    "residual": Rung("a residual net, plain Flax and `jax.jit`", "residual"),
+    "residual-option": Rung("the same + compiler option", "residual", True),
+    "residual-memory": Rung("the same + freed memory kept", "residual", True, memory=True),
+}
+SHAPES = {"chapter": (32, 150, 150, 3), "residual": (64, 96, 96, 3)}
+
+
+def build(rung: Rung) -> "nn.Module":
+    """A linen module of one logit."""
+    import flax.linen as nn
+
+    from jaxconv import layers
+
+    class Chapter(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any, *, train: bool) -> Any:
+            for features in (32, 64, 128, 128):
+                x = layers.Conv(features)(x) if rung.conv else nn.Conv(features, (3, 3), padding="VALID")(x)
+                x = nn.relu(layers.max_pool(x) if rung.pool else nn.max_pool(x, (2, 2), (2, 2)))
+            x = nn.Dropout(0.5, deterministic=not train)(x.reshape(len(x), -1))
+            return nn.Dense(1)(nn.relu(nn.Dense(512)(x)))
+
+    class Residual(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any, *, train: bool) -> Any:
+            conv = functools.partial(nn.Conv, kernel_size=(3, 3), use_bias=False)
+            norm = functools.partial(nn.BatchNorm, use_running_average=not train)
+            x = nn.relu(norm()(conv(24)(x)))
+            for features in (24, 48, 96, 192):
+                strides = 1 if features == 24 else 2
+                y = nn.relu(norm()(conv(features, strides=strides)(x)))
+                y = norm()(conv(features)(y))
+                x = nn.relu(y + norm()(nn.Conv(features, (1, 1), strides, use_bias=False)(x)))
+            return nn.Dense(1)(x.mean((1, 2)))
+
+    return Chapter() if rung.net == "chapter" else Residual()
+
+
+class Worker:
+    """One rung, ready to be timed."""
+
+    def __init__(self, name: str) -> None:
+        rung = RUNGS[name]
+        if rung.memory:
+            from jaxconv import keep_freed_memory
+
+            keep_freed_memory()
+        import jax
+        import jax.numpy as jnp
+        import numpy as np
+        import optax
+
+        from jaxconv.compilation import jit
+        from jaxconv.train_step import rmsprop
+
+        model, optimizer, compile_ = build(rung), rmsprop(1e-4), jit if rung.option else jax.jit
+        rng = np.random.default_rng(0)
+        shape = SHAPES[rung.net]
+        self.images = rng.integers(0, 256, shape, dtype=np.uint8)
+        labels = jnp.asarray(rng.integers(0, 2, shape[0]).astype(np.float32))
+        variables = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape[1:])), train=False))()
+        collections, params = {name: v for name, v in variables.items() if name != "params"}, variables["params"]
+
+        def step(state: Any, images: Any) -> Any:
+            params, collections, moments, key = state
+            key, dropout = jax.random.split(key)
+
+            def loss(params: Any) -> Any:
+                rngs, x = {"dropout": dropout}, images.astype(jnp.float32) / 255
+                kept = [*collections]
+                logits, new = model.apply({"params": params, **collections}, x, train=True, rngs=rngs, mutable=kept)
+                return optax.sigmoid_binary_cross_entropy(logits[:, 0], labels).mean(), new
+
+            (value, collections), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+            updates, moments = optimizer.update(gradients, moments, params)
+            return (optax.apply_updates(params, updates), collections, moments, key), value
+
+        def infer(state: Any, images: Any) -> Any:
+            return model.apply({"params": state[0], **state[1]}, images.astype(jnp.float32) / 255, train=False)
+
+        self._step, self._infer = compile_(step, donate_argnums=0), compile_(infer)
+        self._state = params, collections, optimizer.init(params), jax.random.key(1)
+        self._wait = jax.block_until_ready
+
+    def train(self) -> None:
+        """A step."""
+        self._state, loss = self._step(self._state, self.images)
+        self._wait(loss)
+
+    def infer(self) -> None:
+        """The logits of a batch."""
+        self._wait(self._infer(self._state, self.images))
+
+
+def serve(name: str) -> None:
+    """Answer what standard input asks: seconds of so many steps or predictions, or the peak memory in MB."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    worker = Worker(name)
+    for line in sys.stdin:
+        what, repeats = json.loads(line)
+        if what == "peak_mb":
+            answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        else:
+            started = time.perf_counter()
+            for _ in range(repeats):
+                getattr(worker, what)()
+            answer = time.perf_counter() - started
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def measure(names: Sequence[str], rounds: int) -> list[str]:
+    """A Markdown row a rung."""
+    lines = ["| | training, images/s | inference, images/s | peak memory, MB |", "|---|---|---|---|"]
+    with contextlib.ExitStack() as stack:
+        cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        start = functools.partial(working, data=cache, cache=cache, workers="tools.benchmarks.staircase")
+        asks: dict[str, Callable[..., float]] = {name: stack.enter_context(start(name)) for name in names}
+        found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+        for what, repeats in {"train": 3, "infer": 6}.items():
+            for round_ in range(-1, rounds):  # the first compiles, and warms up
+                for name, ask in asks.items():
+                    speed = repeats * SHAPES[RUNGS[name].net][0] / ask(what, repeats)
+                    if round_ >= 0:
+                        found[name].setdefault(what, []).append(speed)
+        for name, ask in asks.items():
+            peak = f"{ask('peak_mb'):,.0f}"
+            cells = [f"{median(speeds):.0f} (best {max(speeds):.0f})" for speeds in found[name].values()]
+            lines.append(f"| {' | '.join([RUNGS[name].heading, *cells, peak])} |")
+    return lines
+
+
+@one_line_errors
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = bare_parser("tools.benchmarks.staircase", __doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=RUNGS, default=[*RUNGS], metavar="RUNG", help=", ".join(RUNGS))
+    arguments = parser.parse_args(argv)
+    if arguments.rounds < 1:
+        raise InputError(f"--rounds is {arguments.rounds}: give a whole number above 0")
+    print("\n".join(measure(arguments.only, arguments.rounds)), flush=True)
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] in RUNGS:
+        serve(sys.argv[1])
+    else:
+        main()
