@@ -74,7 +74,7 @@ def test_mistakes_are_named(photos: Path, tmp_path: Path, capsys: pytest.Capture
         f"error: --data {tmp_path} has no folder train: name a folder of train and validation\n"
     )
     assert fails(capsys, "--only", "speed") == (
-        "error: --only speed: give some of step, inference, input, input-one-core, epoch, start, seeds\n"
+        "error: --only speed: give some of step, inference, input, input-one-core, epoch, start\n"
     )
     copy = shutil.copytree(photos, tmp_path / "copy")
     broken = copy / "train" / "cats" / "cat.0.png"

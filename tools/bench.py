@@ -2,7 +2,6 @@
 
     python -m tools.bench --data data/cats_and_dogs_small
     python -m tools.bench --only step inference         # on drawn pictures
-    python -m tools.bench --gpu                         # what counts on a GPU: pictures stay on it
 
 Each contestant runs in a process of its own; they take turns within every round, so that a busy machine slows all of
 them. Medians are shown with lowest and highest, and the ratio to jaxconv's median. Peers come with the extra `bench`;
@@ -21,8 +20,7 @@ from typing import Any
 from experiments.command import bare_parser
 from jaxconv.errors import InputError, one_line_errors
 from jaxconv.workdir import write_json
-from tools import bench_gpu
-from tools.turns import Found, Suite, start, table, take_turns
+from tools.turns import Found, start, table, take_turns
 
 PACKAGES = ("jax", "keras", "tensorflow-cpu", "torch", "numpy", "grain", "opencv-python-headless", "pillow")
 
@@ -59,28 +57,20 @@ def _net(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str, 
     return start(names, data, rounds) if part == "start" else take_turns(part, names, data, rounds)
 
 
-def _seeds(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str, Found]:
-    return take_turns(part, CPU.ours, data, rounds)
-
-
-CPU = Suite(
-    ["jaxconv"],
-    {
-        "keras-tensorflow": ("keras", "tensorflow", "scipy"),
-        "keras-jax": ("keras", "scipy"),
-        "keras-grain": ("keras",),
-        "pytorch": ("torch",),
-    },
-    {
-        "step": _net,
-        "inference": _net,
-        "input": _input,
-        "input-one-core": _input,
-        "epoch": _net,
-        "start": _net,
-        "seeds": _seeds,
-    },
-)
+PEERS = {  # and the packages they need
+    "keras-tensorflow": ("keras", "tensorflow", "scipy"),
+    "keras-jax": ("keras", "scipy"),
+    "keras-grain": ("keras",),
+    "pytorch": ("torch",),
+}
+PARTS = {
+    "step": _net,
+    "inference": _net,
+    "input": _input,
+    "input-one-core": _input,
+    "epoch": _net,
+    "start": _net,
+}
 
 
 def chosen(flag: str, given: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
@@ -95,10 +85,10 @@ def chosen(flag: str, given: Sequence[str] | None, known: Sequence[str]) -> Sequ
     return known if given is None else given
 
 
-def installed(peers: dict[str, tuple[str, ...]], names: Sequence[str]) -> Iterator[str]:
-    """Those of the peers that can be run here; the others are named."""
+def installed(names: Sequence[str]) -> Iterator[str]:
+    """The peers that can be run here; the others are named."""
     for name in names:
-        if missing := [package for package in peers[name] if importlib.util.find_spec(package) is None]:
+        if missing := [package for package in PEERS[name] if importlib.util.find_spec(package) is None]:
             print(f"{name} is left out: {', '.join(missing)} is not installed (pip install '.[bench]')", flush=True)
         else:
             yield name
@@ -109,7 +99,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     parser = bare_parser("tools.bench", __doc__)
     parser.add_argument("--data", type=Path, help="folder of train and validation (default: drawn pictures)")
-    parser.add_argument("--gpu", action="store_true", help="measure what counts on a GPU: other parts, other peers")
     parser.add_argument("--only", nargs="+", metavar="PART", help="some parts; a wrong one is answered by the list")
     parser.add_argument("--against", nargs="*", metavar="PEER", help="some peers or none, likewise")
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
@@ -117,25 +106,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         raise InputError(f"--rounds is {arguments.rounds}: give a whole number above 0")
-    suite = bench_gpu.GPU if arguments.gpu else CPU
-    parts = chosen("--only", arguments.only, [*suite.parts])
-    against = chosen("--against", arguments.against, [*suite.peers])
-    where = machine() | ({"gpu": bench_gpu.device()} if arguments.gpu else {})
+    parts = chosen("--only", arguments.only, [*PARTS])
+    against = chosen("--against", arguments.against, [*PEERS])
     data = arguments.data or drawn_pictures()
     for split in ("train", "validation"):
         if not (data / split).is_dir():
             raise InputError(f"--data {data} has no folder {split}: name a folder of train and validation")
 
-    names = [*suite.ours, *installed(suite.peers, against)]
+    names = ["jaxconv", *installed(against)]
     found: dict[str, Found] = {}
     for part in parts:
-        new = suite.parts[part](part, names, data, arguments.rounds)
+        new = PARTS[part](part, names, data, arguments.rounds)
         if new:
             print(table(new), flush=True)
         found |= new
-    print(", ".join(f"{name} {value}" for name, value in where.items()))
+    print(", ".join(f"{name} {value}" for name, value in machine().items()))
     if arguments.json:
-        write_json(arguments.json, {"machine": where, "data": str(data), "figures": found})
+        write_json(arguments.json, {"machine": machine(), "data": str(data), "figures": found})
 
 
 if __name__ == "__main__":

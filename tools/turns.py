@@ -1,6 +1,7 @@
 """How `tools.bench` measures: contestants in processes of their own, asked in turns, and a table of their figures."""
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -15,9 +16,7 @@ from typing import NamedTuple
 from jaxconv.errors import InputError
 
 BATCH = 32
-STEPS = 100  # of an epoch with the pictures on the device
-ON_DEVICE = "tools.gpu_contestants"
-AN_EPOCH = "augmented_epoch", STEPS, ON_DEVICE
+WORKERS = "tools.contestants"
 
 
 class Part(NamedTuple):
@@ -27,7 +26,6 @@ class Part(NamedTuple):
     unit: str
     asked: str
     repeats: int = 1
-    workers: str = "tools.contestants"
 
 
 PARTS = {
@@ -39,20 +37,7 @@ PARTS = {
     "memory": Part("peak memory after that", "MB", "peak_mb"),
     "cold-start": Part("start to first step, nothing compiled before", "s", "train_step"),
     "warm-start": Part("start to first step, compiled before", "s", "train_step"),
-    # With the pictures on the device:
-    "flop-rate": Part("product of two large matrices", "TFLOP/s", "flop_rate"),
-    "byte-rate": Part("reading and writing a large array", "GB/s", "byte_rate"),
-    "arithmetic": Part("100 steps of 32, their arithmetic at that rate", "s", "step_flops"),
-    "bytes": Part("100 steps of 32, the bytes between their layers at that rate", "s", "step_bytes"),
-    "net": Part("training on pictures as they are, batch 32", "images/s", "plain_steps", STEPS, ON_DEVICE),
-    "augmented": Part("an epoch: 100 augmented steps of 32, and validation", "s", *AN_EPOCH),
-    "gpu-cold-start": Part("start of the process to the end of an epoch, nothing compiled before", "s", *AN_EPOCH),
-    "gpu-warm-start": Part("start of the process to the end of an epoch, compiled before", "s", *AN_EPOCH),
-    "one-by-one": Part("10 steps of five seeds, one after the other", "s", "one_by_one", 10, ON_DEVICE),
-    "together": Part("10 steps of five seeds, vectorized", "s", "together", 10, ON_DEVICE),
-    "run": Part("experiments.catsdogs --aug --dropout: 100 epochs, compiled", "s", "run"),
 }
-SIDE_BY_SIDE = {"seeds": ("one-by-one", "together")}  # parts that are compared with each other
 Found = dict[str, list[float]]  # a contestant's figures, one a round
 
 
@@ -62,7 +47,9 @@ def one_gpu() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def working(name: str, data: Path, cache: Path, workers: str, one_core: bool = False) -> Iterator[Callable[..., float]]:
+def working(
+    name: str, data: Path, cache: Path, workers: str = WORKERS, one_core: bool = False
+) -> Iterator[Callable[..., float]]:
     """A contestant's process, as a function that asks it for a figure: (what, repeats=1).
 
     Raises:
@@ -72,7 +59,7 @@ def working(name: str, data: Path, cache: Path, workers: str, one_core: bool = F
         "KERAS_BACKEND": "tensorflow" if name == "keras-tensorflow" else "jax",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the others are to have room on the same GPU
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # peers are to have room on the same GPU
         **one_gpu(),
     }
     command = [sys.executable, "-m", workers, name, str(data), *(["--one-core"] if one_core else [])]
@@ -102,39 +89,35 @@ def working(name: str, data: Path, cache: Path, workers: str, one_core: bool = F
 
 
 def take_turns(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str, Found]:
-    """The figures of a part, or of those that it stands for; with those of "epoch" come those of "memory"."""
-    parts = SIDE_BY_SIDE.get(part, (part,))
-    found: dict[str, Found] = {part: {name: [] for name in names} for part in parts}
+    """The figures of a part; with those of "epoch" come those of "memory"."""
+    found: dict[str, Found] = {part: {name: [] for name in names}}
+    _, unit, asked, repeats = PARTS[part]
     train_pictures = sum(1 for path in (data / "train").rglob("*") if path.is_file())
     with contextlib.ExitStack() as stack:
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        workers, one_core = PARTS[parts[0]].workers, part == "input-one-core"
-        asks = {name: stack.enter_context(working(name, data, cache, workers, one_core)) for name in names}
+        start = functools.partial(working, data=data, cache=cache, one_core=part == "input-one-core")
+        asks = {name: stack.enter_context(start(name)) for name in names}
         for round_ in range(-1, rounds):  # the first compiles, and warms up
             for name, ask in asks.items():
-                for each in parts:
-                    _, unit, asked, repeats, _ = PARTS[each]
-                    seconds = ask(asked, repeats)
-                    pictures = repeats * (train_pictures if asked == "input" else BATCH)
-                    if round_ >= 0:
-                        found[each][name].append(seconds if unit == "s" else pictures / seconds)
+                seconds = ask(asked, repeats)
+                pictures = repeats * (train_pictures if asked == "input" else BATCH)
+                if round_ >= 0:
+                    found[part][name].append(seconds if unit == "s" else pictures / seconds)
         if part == "epoch":
             found["memory"] = {name: [ask("peak_mb")] for name, ask in asks.items()}
     return found
 
 
-def start(
-    names: Sequence[str], data: Path, rounds: int, parts: Sequence[str] = ("cold-start", "warm-start")
-) -> dict[str, Found]:
+def start(names: Sequence[str], data: Path, rounds: int) -> dict[str, Found]:
     """Seconds from the start of a process on, with an empty and with a filled cache."""
-    found: dict[str, Found] = {part: {name: [] for name in names} for part in parts}
+    found: dict[str, Found] = {part: {name: [] for name in names} for part in ("cold-start", "warm-start")}
     for _ in range(rounds):
         for name in names:
             with tempfile.TemporaryDirectory() as cache:
                 for part in found:
-                    _, _, asked, repeats, workers = PARTS[part]
+                    _, _, asked, repeats = PARTS[part]
                     started = time.perf_counter()
-                    with working(name, data, Path(cache), workers) as ask:
+                    with working(name, data, Path(cache)) as ask:
                         ask(asked, repeats)
                         found[part][name].append(time.perf_counter() - started)
     return found
@@ -157,11 +140,3 @@ def table(found: dict[str, Found]) -> str:
 
 def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.3f}"
-
-
-class Suite(NamedTuple):
-    """What can be measured: of ourselves under these names, against these peers, in these parts."""
-
-    ours: list[str]
-    peers: dict[str, tuple[str, ...]]  # and the packages they need
-    parts: dict[str, Callable[[str, Sequence[str], Path, int], dict[str, Found]]]
