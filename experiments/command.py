@@ -55,7 +55,7 @@ def bare_parser(command: str, docstring: str) -> argparse.ArgumentParser:
 
 
 def add_low_memory(flags: argparse.ArgumentParser) -> None:
-    """The flag of every command that computes with a net."""
+    """The flag of the commands that train or use a net."""
     flags.add_argument(
         "--low-memory",
         action="store_true",
@@ -84,11 +84,6 @@ def parser(
         choices=DTYPES,
         default="float32",
         help="in which the layers compute; parameters, loss and metrics stay float32 (default: %(default)s)",
-    )
-    flags.add_argument(
-        "--augment-on",
-        choices=("host", "device"),
-        help="device keeps all pictures in its memory and warps them there (default: on an accelerator that has room)",
     )
     flags.add_argument("--resume", action="store_true", help="go on from the run directory's newest checkpoint")
     flags.add_argument("--checkpoint-every", type=int, metavar="N", help="save after every N steps of an epoch too")
@@ -149,7 +144,6 @@ def train(
     resume: bool,
     seeds: int | None = None,
     augment: "RandomAffine | None" = None,
-    augment_on: str | None = None,
 ) -> dict[str, Any]:
     """Fill the run directory; returns what its result.json says.
 
@@ -157,16 +151,14 @@ def train(
     result.json of how they spread and figures with all of them.
 
     Raises:
-        InputError: a batch that the devices cannot share, no room for the pictures, a choice by the test pictures, or
-            as `claim`.
+        InputError: a batch that the devices cannot share, a choice by the test pictures, or as `claim`.
     """
     from jaxconv.checkpoints import quiet_orbax
     from jaxconv.compilation import use_cache
     from jaxconv.devices import check_divides
     from jaxconv.figures import write_augmented
-    from jaxconv.fit import fit_seeds
-    from jaxconv.resident import choose
-    from jaxconv.workdir import CONFIG, cannot_be_written, claim, entries, environment, read_config, write_json
+    from jaxconv.fit import fit
+    from jaxconv.workdir import CONFIG, cannot_be_written, claim, environment, write_json
 
     use_cache()
     quiet_orbax()
@@ -175,11 +167,7 @@ def train(
         chosen = "--patience and --schedule plateau go by val_loss"
         raise InputError(f"{chosen}, which is here that of the test pictures: leave them out")
     workdirs = {config.seed: workdir} if seeds is None else _of_seeds(workdir, config.seed, seeds)
-    first = workdirs[config.seed]
-    if resume and augment_on is None and CONFIG in entries(first):  # elsewhere it may have been the other
-        augment_on = read_config(first).get("augment_on")
-    augment_on = choose(augment_on, splits)
-    described = described | {"augment_on": augment_on} | environment()
+    described = described | environment()
     with contextlib.ExitStack() as claims:
         configs = {path: described | {"seed": seed} for seed, path in workdirs.items()}
         for path, of_run in configs.items():
@@ -189,7 +177,12 @@ def train(
                 write_json(path / CONFIG, of_run)
             if augment is not None:
                 write_augmented(splits.train, augment, workdir / "figures" / "augmented.png", title)
-            results = fit_seeds(model, splits, config, workdirs, title=title, augment=augment, augment_on=augment_on)
+            results = []
+            for seed, path in workdirs.items():
+                if seeds is not None:
+                    print(f"seed {seed}", flush=True)
+                seeded = dataclasses.replace(config, seed=seed)
+                results.append(fit(model, splits, seeded, path, title=title, augment=augment))
             return results[0] if seeds is None else _sum_up(workdir, workdirs, results, title)
         except OSError as error:
             if not Path(error.filename or "").absolute().is_relative_to(workdir.absolute()):

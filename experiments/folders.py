@@ -127,7 +127,6 @@ def train(
         resume=arguments.resume,
         seeds=arguments.seeds,
         augment=RandomAffine() if config.aug else None,
-        augment_on=arguments.augment_on,
     )
     command.print_result(result, workdir)
 

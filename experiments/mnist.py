@@ -95,8 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with interruptible():
         splits = read_mnist(DATA, arguments.files)
     workdir = arguments.workdir or command.default_workdir("mnist", config.variant, config.fit.seed, arguments.seeds)
-    options = {"resume": arguments.resume, "seeds": arguments.seeds, "augment_on": arguments.augment_on}
-    result = run(config, splits, workdir, **options)
+    result = run(config, splits, workdir, resume=arguments.resume, seeds=arguments.seeds)
     command.print_result(result, workdir)
 
 

@@ -154,6 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each net (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=BOOK.epochs, help="epochs of each run (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/mnist-study"), help="(default: %(default)s)")
+    command.add_low_memory(parser)
     arguments = parser.parse_args(argv)
     out: Path = arguments.out
     if arguments.seeds < 1:

@@ -19,15 +19,15 @@ def everywhere() -> NamedSharding:
     return NamedSharding(mesh(), PartitionSpec())
 
 
-def split(batch: Any, axis: int = 0) -> Any:
-    """Arrays on the devices, an equal share of the rows along `axis` each.
+def split(batch: Any) -> Any:
+    """Arrays on the devices, an equal share of the rows each.
 
     Rows that do not divide, as in the smaller last batch of a pass, are whole on every device, which then all do the
     same with them.
     """
-    rows = jax.tree.leaves(batch)[0].shape[axis]
+    rows = len(jax.tree.leaves(batch)[0])
     divides = rows % len(jax.local_devices()) == 0
-    share = NamedSharding(mesh(), PartitionSpec(*[None] * axis, "batch"))
+    share = NamedSharding(mesh(), PartitionSpec("batch"))
     return jax.device_put(batch, share if divides else everywhere())
 
 

@@ -1,7 +1,7 @@
 """The layers of the nets, with Keras's initial values and, on a CPU, with gradients of their own.
 
-XLA's gradient of max pooling and its kernel gradients are slow on a CPU. A GPU keeps them. Both compute the same
-numbers, to rounding. tools/benchmarks/README.md says what each formulation here is worth.
+XLA's gradient of max pooling and its kernel gradients are slow on a CPU. Other platforms keep XLA's own layers; the
+numbers are the same, to rounding. tools/benchmarks/README.md says what each formulation here is worth.
 
 A layer computes in its `dtype`. Its parameters are float32 and are rounded at each use, so that small updates add up.
 """
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 FEW_CHANNELS, BLOCK = 4, 4  # a convolution of at most so many channels is computed for so many columns at once
-GROUP_VALUES, MOST_GROUPS = 1_600_000, 16  # of the activations that a kernel gradient takes at a time; 6 MB
+GROUP_VALUES, MOST_GROUPS = 1_600_000, 16  # of a kernel gradient: activations taken at a time, 6 MB; programs at most
 
 
 def _convolve(x: Array, kernel: Array, bias: Array, strides: int = 1, padding: str = "VALID") -> Array:
@@ -47,7 +47,7 @@ def _convolve_blocks(x: Array, kernel: Array, bias: Array) -> Array:
 
 @jax.custom_vjp
 def _cpu_convolve(x: Array, kernel: Array, bias: Array) -> Array:
-    """Without a gradient XLA's own formulation is the fastest."""
+    """XLA's own formulation, the fastest without a gradient; training takes `_convolve_blocks` for few channels."""
     return _convolve(x, kernel, bias)
 
 
@@ -59,16 +59,16 @@ def _cpu_convolve_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, 
 def _cpu_convolve_backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
     """The kernel's gradient is added up over groups of pictures that the caches can hold."""
     x, kernel, bias = saved
-    n, values = len(x), (x.size + gradient.size) // len(x)
-    limit = max(GROUP_VALUES // values, n // MOST_GROUPS, 1)
-    size = max(size for size in range(1, min(limit, n) + 1) if n % size == 0)
+    n = len(x)
+    size = max(GROUP_VALUES * n // max(x.size + gradient.size, 1), -(-n // MOST_GROUPS), 1)
 
     def of_kernel(x: Array, gradient: Array) -> Array:
         return jax.vjp(lambda kernel: _convolve(x, kernel, bias), kernel)[1](gradient)[0]
 
-    groups = [of_kernel(x[i : i + size], gradient[i : i + size]) for i in range(0, n, size)]
+    groups = (of_kernel(x[i : i + size], gradient[i : i + size]) for i in range(0, n, size))
+    total = sum((group.astype(jnp.float32) for group in groups), jnp.zeros(kernel.shape))
     (of_x,) = jax.vjp(lambda x: _convolve(x, kernel, bias), x)[1](gradient)
-    return of_x, functools.reduce(jnp.add, groups), gradient.sum((0, 1, 2))
+    return of_x, total.astype(kernel.dtype), gradient.sum((0, 1, 2))
 
 
 _cpu_convolve.defvjp(_cpu_convolve_forward, _cpu_convolve_backward)
@@ -96,7 +96,7 @@ def _pool(x: Array) -> Array:
 
 @jax.custom_vjp
 def _cpu_pool(x: Array) -> Array:
-    """Without a gradient jax 0.10 would give a convolution and the `reduce_window` after it to YNNPACK together."""
+    """Slices on jax 0.10, which would hand a convolution and `reduce_window` behind it to YNNPACK together, slower."""
     if jax.__version_info__ >= (0, 11):
         return _pool(x)
     windows = _windows(x)

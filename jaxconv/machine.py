@@ -82,4 +82,5 @@ def _on_cpu() -> bool:
     named = jax.config.jax_platforms if jax else os.environ.get("JAX_PLATFORMS")
     if named:
         return bool(named.split(",")[0] == "cpu")
-    return importlib.util.find_spec("jax_plugins") is None and not importlib.metadata.entry_points(group="jax_plugins")
+    plugins = [name for name in ("jax_plugins", "libtpu") if importlib.util.find_spec(name)]
+    return not plugins and not importlib.metadata.entry_points(group="jax_plugins")

@@ -25,9 +25,9 @@ def total(sums: Iterable[Mapping[str, jax.Array]]) -> dict[str, np.ndarray]:
 
 
 def of_steps(sums: Iterable[Mapping[str, jax.Array]]) -> StepSums:
-    """The sums of steps that were trained one by one, or several at once: one transfer for all of them."""
-    parts = jax.device_get(list(sums))
-    return {name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]}
+    """The sums of steps, one transfer for all of them."""
+    steps = jax.device_get(list(sums))
+    return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
 
 
 def add(totals: Mapping[str, float], sums: StepSums) -> dict[str, float]:

@@ -21,7 +21,7 @@ compiled_eval_step = jit(eval_step)
 
 
 class Streaming:
-    """A source of training for one seed, from the step after `done` on.
+    """A source of training, from the step after `done` on.
 
     Once `stopped` is true a stretch ends after the step that is under way.
     """
@@ -34,7 +34,7 @@ class Streaming:
         augment: RandomAffine | None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._batch_size, self._stopped = config.batch_size, stopped
+        self._stopped = stopped
         self._steps = config.steps_of_an_epoch(len(splits.train))
         self._stream = training_batches(
             splits.train,
@@ -45,25 +45,19 @@ class Streaming:
             first_step=done,
         )
 
-    def train(self, states: list[TrainState], stretch: range) -> tuple[list[TrainState], list[StepSums], float]:
+    def train(self, state: TrainState, stretch: range) -> tuple[TrainState, StepSums, float]:
         """The state after a stretch, the sums of its steps, and the seconds that were waited for batches."""
-        (state,) = states
         epoch, step = divmod(stretch.start, self._steps)
         batches = self._until_stopped(len(stretch))
         bar = tqdm(batches, f"epoch {epoch + 1}", self._steps, initial=step, unit="step", leave=False, disable=None)
         state, sums, waited = train_epoch(state, iter(bar))
-        return [state], [metrics.of_steps(sums)], waited
+        return state, metrics.of_steps(sums), waited
 
     def _until_stopped(self, count: int) -> Iterator[Batch]:
         for batch in itertools.islice(self._stream, count):
             yield batch
             if self._stopped():
                 return
-
-    def evaluate(self, states: list[TrainState], source: Source) -> list[list[Sums]]:
-        """`evaluate` of the one state."""
-        (state,) = states
-        return [evaluate(state, source, self._batch_size)]
 
 
 def train_epoch(state: TrainState, batches: Iterator[Batch]) -> tuple[TrainState, list[Sums], float]:

@@ -45,14 +45,10 @@ def steps():
 
 
 def runs(photos, workdir, epochs):
-    """From the host and on the device, of steps of eight pictures and of the two that are left."""
+    """A run of steps of eight pictures and of the two that are left."""
     splits = read_splits(photos, (12, 12))
     config = FitConfig(epochs=epochs, steps_per_epoch=None, batch_size=8, learning_rate=1e-5)
-    options = {"title": "a test", "augment": RandomAffine()}
-    return {
-        where: fit.fit(SmallNet(), splits, config, workdir / where, augment_on=where, **options)
-        for where in ("host", "device")
-    }
+    return fit.fit(SmallNet(), splits, config, workdir, title="a test", augment=RandomAffine())
 
 
 def main():

@@ -13,9 +13,10 @@ import filelock
 import pytest
 from nets import SmallNet
 
-from experiments import catsdogs, command, folders
+from experiments import catsdogs, command, folders, mnist, mnist_study
 from experiments.folders import Config
-from jaxconv import demo
+from jaxconv import demo, machine
+from tools import evaluate, predict
 
 SHORT = ["--epochs", "2", "--steps-per-epoch", "2", "--batch-size", "4"]
 
@@ -61,14 +62,11 @@ def test_a_run_of_everything_then_resumed(photos, tmp_path, capsys):
     assert config["class_names"] == ["cats", "dogs"]
     assert (config["data"]["kind"], config["data"]["counts"]) == ("photos", {"train": 6, "validation": 5, "test": 3})
     assert "holds a run: continue it with --resume" in fails(capsys, *command)
-    assert (config["augment_on"], config["model"]["dtype"]) == ("host", "float32")
+    assert config["model"]["dtype"] == "float32"
     assert 'has model.dtype="float32", but now it is "bfloat16"' in fails(
         capsys, *command, "--resume", "--dtype", "bfloat16"
     )
     assert "holds a run of one seed: name another directory" in fails(capsys, *command, "--resume", "--seeds", 2)
-    assert 'has augment_on="host", but now it is "device"' in fails(
-        capsys, *command, "--resume", "--augment-on", "device"
-    )
     assert "has seed=0, but now it is 1" in fails(capsys, *command, "--resume", "--seed", 1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").touch()
@@ -97,19 +95,6 @@ def test_the_closing_lines_name_what_is_not_yet_said(capsys):
     ]
     command.print_result(result | {"highest_val_acc": {"epoch": 7, "val_acc": 0.5}}, Path("my run"))
     assert capsys.readouterr().out.splitlines() == [line for line in lines if not line.startswith("highest")]
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_run_goes_on_where_its_pictures_were_augmented(photos, tmp_path, capsys, monkeypatch):
-    """By itself it would be on the host here; saved on an accelerator it may have been the other."""
-    monkeypatch.setattr(folders, "net", lambda config, classes: SmallNet())
-    command = ["--aug", "--data", str(photos), "--workdir", str(tmp_path / "run"), "--steps-per-epoch", "2"]
-    catsdogs.main([*command, "--epochs", "1", "--augment-on", "device"])
-    catsdogs.main([*command, "--epochs", "2", "--resume"])
-    assert json.loads((tmp_path / "run/config.json").read_text())["augment_on"] == "device"
-    lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("going on after step 2 (epoch 1.00)") for line in lines) == 1
-    assert sum(line.startswith("epoch ") for line in lines) == 2
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -208,9 +193,23 @@ def test_what_is_not_the_run_directory_s_is_not_blamed_on_it(photos, tmp_path, m
     def fail(*arguments, **options):
         raise OSError(28, "No space left on device", "/dev/full")
 
-    monkeypatch.setattr("jaxconv.fit.fit_seeds", fail)
+    monkeypatch.setattr("jaxconv.fit.fit", fail)
     with pytest.raises(OSError, match="/dev/full"):
         catsdogs.main(["--data", str(photos), "--workdir", str(tmp_path / "run"), *SHORT])
+
+
+@pytest.mark.parametrize("main", [catsdogs.main, mnist.main, mnist_study.main, evaluate.main, predict.main])
+def test_freed_memory_is_kept_unless_a_flag_says_otherwise(main, tmp_path, monkeypatch, capsys):
+    """It comes before all else, so that any mistake after it will do here."""
+    kept = []
+    monkeypatch.setattr(machine, "keep_freed_memory", lambda: kept.append(1))
+    wrong = {catsdogs.main: ["--data", "nowhere"], mnist.main: ["--seeds", "1"], mnist_study.main: ["--seeds", "0"]}
+    arguments = wrong.get(main, [str(tmp_path), *["picture.png"] * (main is predict.main)])
+    for flags in ([], ["--low-memory"]):
+        with pytest.raises(SystemExit):
+            main([*arguments, *flags])
+        assert "unrecognized" not in capsys.readouterr().err
+    assert kept == [1]
 
 
 def test_a_mistyped_flag_is_one_line(capsys):

@@ -38,7 +38,7 @@ def test_steps_are_the_same_on_any_number_of_devices(formulation, photos, tmp_pa
 
 
 def test_runs_are_the_same_on_any_number_of_devices(photos, tmp_path):
-    """Whole runs, from the host and on the device; the two pictures left of ten are whole on each of four devices.
+    """Whole runs; the two pictures left of ten are whole on each of four devices.
 
     A run is also begun on four and goes on with one.
     """
@@ -48,13 +48,12 @@ def test_runs_are_the_same_on_any_number_of_devices(photos, tmp_path):
             ten / f"train/{('cats', 'dogs')[number % 2]}/{number}.png"
         )
     found = on_devices("runs", ten, tmp_path)
-    for results in found.values():
-        for where, result in results.items():
-            for name in ("last", "best"):
-                expected = found["1"][where][name]
-                assert result[name]["test_confusion"] == expected["test_confusion"]
-                for key in ("epoch", "val_loss", "val_acc", "test_loss", "test_acc"):
-                    assert result[name][key] == pytest.approx(expected[key], rel=1e-5), (where, key)
+    for result in found.values():
+        for name in ("last", "best"):
+            expected = found["1"][name]
+            assert result[name]["test_confusion"] == expected["test_confusion"]
+            for key in ("epoch", "val_loss", "val_acc", "test_loss", "test_acc"):
+                assert result[name][key] == pytest.approx(expected[key], rel=1e-5), key
 
 
 @pytest.mark.parametrize("size, cure", [(20, "give 16 or 24"), (5, "give 8"), (7, "give 8"), (9, "give 8 or 16")])

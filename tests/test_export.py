@@ -16,6 +16,7 @@ from tools import export
 
 # What the module's docstring tells a user to do, for batches of three sizes.
 LOAD = """
+import json
 import sys
 import jax
 import numpy as np
@@ -23,7 +24,9 @@ from jax import export
 
 net = export.deserialize(open(sys.argv[1], "rb").read())
 images = np.load(sys.argv[2])
-found = {str(n): jax.jit(net.call)(images[:n]) for n in (1, 7, 32)}
+about = json.load(open(sys.argv[1] + ".json"))
+predict = jax.jit(net.call, compiler_options=about["cpu_compiler_options"])
+found = {str(n): predict(images[:n]) for n in (1, 7, 32)}
 assert all(probabilities.dtype == np.float32 for probabilities in found.values())
 assert net.platforms == ("cpu", "cuda"), net.platforms
 assert not {"jaxconv", "flax", "orbax"} & {name.partition(".")[0] for name in sys.modules}

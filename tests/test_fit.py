@@ -13,15 +13,13 @@ from jaxtyping import TypeCheckError
 from nets import SmallNet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jaxconv import batches, metrics, resident
+from jaxconv import batches, metrics
 from jaxconv.augment import RandomAffine
 from jaxconv.checkpoints import Checkpoints, restore_params
 from jaxconv.config import FitConfig
 from jaxconv.errors import InputError, Stopped
-from jaxconv.fit import describe, fit, fit_seeds, pays_to_vectorize, side_by_side
-from jaxconv.models import DenseNet
+from jaxconv.fit import describe, fit
 from jaxconv.records import ArraySource, Splits, read_splits
-from jaxconv.resident import Resident
 from jaxconv.runs import Run
 from jaxconv.streaming import Streaming, compiled_eval_step, compiled_train_step, evaluate
 from jaxconv.tensorboard import SCALARS
@@ -120,13 +118,10 @@ def test_a_killed_run_of_whole_passes_and_a_schedule_goes_on_to_the_bit(moment, 
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "killed"), state_of(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("augment_on", ["host", "device"])
-def test_a_run_killed_after_a_checkpoint_in_the_middle_of_an_epoch_goes_on_to_the_bit(
-    augment_on, splits, tmp_path, monkeypatch
-):
+def test_a_run_killed_after_a_checkpoint_in_the_middle_of_an_epoch_goes_on_to_the_bit(splits, tmp_path, monkeypatch):
     """Its epochs are cut in two; those of the whole run are not."""
     config = FitConfig(epochs=2, steps_per_epoch=3, batch_size=4, learning_rate=1e-4)
-    options = {"title": "a test", "augment": RandomAffine(), "augment_on": augment_on}
+    options = {"title": "a test", "augment": RandomAffine()}
     model, add = SmallNet(), Run.add
 
     def killed_at_the_end(self, *arguments):
@@ -146,27 +141,32 @@ def test_a_run_killed_after_a_checkpoint_in_the_middle_of_an_epoch_goes_on_to_th
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "killed"), state_of(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("augment_on, step", [("host", 1), ("device", 3)])
-def test_a_signal_ends_a_run_after_its_step_or_its_dispatch(augment_on, step, splits, whole, tmp_path, monkeypatch):
+def test_a_signal_ends_a_run_after_its_step(splits, whole, tmp_path, monkeypatch):
     """It comes while the first step is compiled."""
     config = FitConfig(epochs=3, steps_per_epoch=3, batch_size=4, learning_rate=1e-4)
-    options = {"title": "a test", "augment": RandomAffine(), "augment_on": augment_on}
-    feed, before = {"host": Streaming, "device": Resident}[augment_on], signal.getsignal(signal.SIGTERM)
-    train = feed.train
+    options = {"title": "a test", "augment": RandomAffine()}
+    train, before = Streaming.train, signal.getsignal(signal.SIGTERM)
 
     def with_a_signal(self, *arguments):
         os.kill(os.getpid(), signal.SIGTERM)
         return train(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(feed, "train", with_a_signal)
-        with pytest.raises(Stopped, match=rf"SIGTERM: {step} steps are trained and saved in .*: the same command"):
+        patched.setattr(Streaming, "train", with_a_signal)
+        with pytest.raises(Stopped, match=r"SIGTERM: 1 steps are trained and saved in .*: the same command"):
             fit(SmallNet(), splits, config, tmp_path, **options)
     assert signal.getsignal(signal.SIGTERM) == before
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(step)]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
     result = fit(SmallNet(), splits, config, tmp_path, **options)
-    if augment_on == "host":
-        assert (result, rows_of(tmp_path)) == (whole[1], rows_of(whole[0]))
+    assert (result, rows_of(tmp_path)) == (whole[1], rows_of(whole[0]))
+
+
+def test_a_signal_while_the_figures_are_drawn_ends_the_run_when_it_is_complete(splits, tmp_path, monkeypatch):
+    """Else the next of several seeds would be trained as if nobody had asked for the end."""
+    monkeypatch.setattr(Run, "draw_tested", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Stopped, match=r"SIGINT: .* is complete; of several seeds, the same command with --resume"):
+        run(splits, tmp_path, 1)
+    assert json.loads((tmp_path / "result.json").read_text())["last"]["epoch"] == 1
 
 
 def test_a_run_that_diverges_names_step_and_pictures_and_keeps_its_checkpoint(splits, tmp_path):
@@ -179,24 +179,6 @@ def test_a_run_that_diverges_names_step_and_pictures_and_keeps_its_checkpoint(sp
     assert (faults.contents(tmp_path / "checkpoints"), metrics.read(tmp_path)) == before
 
 
-@pytest.mark.parametrize("vectorized", [False, True])
-def test_seeds_go_on_from_their_sound_checkpoints(vectorized, splits, tmp_path, monkeypatch):
-    """Of the first seed the newest is damaged, of the second the one before: none is sound in both."""
-    monkeypatch.setattr("jaxconv.fit.pays_to_vectorize", lambda *_: vectorized)
-    config = FitConfig(epochs=4, steps_per_epoch=2, batch_size=4, learning_rate=1e-5)
-    options = {"title": "a test", "augment_on": "device"}
-    workdirs = {seed: tmp_path / f"seed{seed}" for seed in (4, 9)}
-    fit_seeds(DenseNet(), splits, config, workdirs, **options)
-    before = {seed: rows_of(workdir) for seed, workdir in workdirs.items()}
-    for seed, step in ((4, 8), (9, 6)):
-        (workdirs[seed] / f"checkpoints/{step}/metrics/metrics").unlink()
-    fit_seeds(DenseNet(), splits, config, workdirs, **options)
-    for seed, workdir in workdirs.items():
-        for row, expected in zip(rows_of(workdir), before[seed], strict=True):
-            assert row == pytest.approx(expected, rel=1e-5)
-    assert {path.name for path in (workdirs[9] / "checkpoints").iterdir()} == {"8"}
-
-
 def test_a_net_that_cannot_tell_the_classes_is_refused(splits, tmp_path):
     images = np.zeros((6, 12, 12, 3), np.uint8)
     ten = ArraySource(images, np.arange(6, dtype=np.int32), list("0123456789"))
@@ -205,9 +187,8 @@ def test_a_net_that_cannot_tell_the_classes_is_refused(splits, tmp_path):
         fit(SmallNet(), Splits(ten, ten, ten), config, tmp_path, title="a test")
 
 
-@pytest.mark.parametrize("augment_on", ["host", "device"])
 @pytest.mark.parametrize("change, error", [({"label": 0.9}, TypeError), ({"image": np.float32}, ValueError)])
-def test_records_of_other_types_are_refused(augment_on, change, error, splits, tmp_path):
+def test_records_of_other_types_are_refused(change, error, splits, tmp_path):
     """Bytes made of fractions would be black pictures, and labels other labels."""
 
     class Other(ArraySource):
@@ -218,7 +199,7 @@ def test_records_of_other_types_are_refused(augment_on, change, error, splits, t
     train = Other(np.full((6, 12, 12, 3), 200, np.uint8), np.zeros(6, np.int32), ["a", "b"])
     config = FitConfig(epochs=1, steps_per_epoch=2, batch_size=4, learning_rate=1e-5)
     with pytest.raises((error, TypeCheckError)):  # the annotations, which the tests check, are before our own check
-        fit(SmallNet(), Splits(train, train, train), config, tmp_path, title="a test", augment_on=augment_on)
+        fit(SmallNet(), Splits(train, train, train), config, tmp_path, title="a test")
 
 
 def test_weights_of_a_run_score_what_its_lines_say(whole, splits):
@@ -270,93 +251,6 @@ def test_epochs_of_whole_passes_with_a_schedule_where_the_test_pictures_validate
     assert result["last"]["test_loss"] == pytest.approx(rows[-1]["val_loss"])
 
 
-def test_a_run_on_the_device_s_pictures_is_the_host_s_and_resumes_to_the_bit(splits, tmp_path):
-    """Without augmentation all pictures are equal, and so are the metrics."""
-    config = FitConfig(epochs=2, steps_per_epoch=2, batch_size=4, learning_rate=1e-4)
-
-    def run(name, config, **options):
-        return fit(SmallNet(), splits, config, tmp_path / name, title="a test", **options)
-
-    results = {where: run(where, config, augment_on=where) for where in ("host", "device")}
-    for name in ("last", "best"):
-        for key, expected in results["host"][name].items():
-            np.testing.assert_allclose(results["device"][name][key], expected, rtol=1e-3)
-    augmented = {"augment": RandomAffine(), "augment_on": "device"}
-    run("halves", dataclasses.replace(config, epochs=1), **augmented)
-    assert run("halves", config, **augmented) == run("whole", config, **augmented)
-    assert rows_of(tmp_path / "halves") == rows_of(tmp_path / "whole")
-    jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path / "halves"), state_of(tmp_path / "whole"))
-
-
-@pytest.mark.parametrize(
-    "model, backend, pays",
-    [(SmallNet(), "cpu", False), (DenseNet(), "cpu", False), (SmallNet(), "gpu", False), (DenseNet(), "gpu", True)],
-)
-def test_only_dense_nets_on_an_accelerator_are_vectorized(model, backend, pays, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    assert pays_to_vectorize(model, (12, 12, 3)) == pays
-
-
-@pytest.mark.parametrize(
-    "saved, every, together",
-    [
-        ([(), ()], None, True),
-        ([(5,), ()], None, True),
-        ([(5,), ()], 2, False),
-        ([(10,), ()], None, False),
-        ([(5, 20), (5,)], None, False),
-        ([(15, 20), (10, 15)], None, True),
-        ([(10, 12), (10,)], 2, True),
-    ],
-)
-def test_seeds_go_on_together_only_from_a_step_that_all_hold(saved, every, together):
-    """Else finished seeds would be trained again. Of ten pictures two a step make epochs of five steps."""
-    config = FitConfig(epochs=4, steps_per_epoch=None, batch_size=2, learning_rate=1e-5, checkpoint_every=every)
-    assert side_by_side([list(steps) for steps in saved], config, 10) == together
-
-
-@pytest.mark.parametrize("model, vectorized", [(SmallNet(), False), (DenseNet(), True)])
-def test_seeds_are_each_alone_and_go_on_from_where_all_of_them_are(model, vectorized, splits, tmp_path, monkeypatch):
-    """Vectorized, the first is saved an epoch further than the second when they are killed."""
-    monkeypatch.setattr("jaxconv.fit.pays_to_vectorize", lambda *_: vectorized)
-    config = FitConfig(epochs=3, steps_per_epoch=2, batch_size=4, learning_rate=1e-5)
-    options = {"title": "a test", "augment": RandomAffine(), "augment_on": "device"}
-    calls = []
-
-    def run(name, killed=None):
-        original = Checkpoints.save
-
-        def save(self, step, *arguments):
-            calls.append((step // 2, self._folder.parent.name))
-            if calls[-1] == killed:
-                raise KeyboardInterrupt
-            original(self, step, *arguments)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(Checkpoints, "save", save)
-            return fit_seeds(
-                model, splits, config, {seed: tmp_path / name / f"seed{seed}" for seed in (4, 9)}, **options
-            )
-
-    before = resident.train_steps.compiled._cache_size()
-    whole = run("whole")
-    assert resident.train_steps.compiled._cache_size() == before + 1  # for both seeds, also one after the other
-    assert calls[:2] == [(1, "seed4"), (1, "seed9") if vectorized else (2, "seed4")]
-    with pytest.raises(KeyboardInterrupt):
-        run("killed", (2, "seed9"))
-    assert len(metrics.read(tmp_path / "killed/seed4")) == (2 if vectorized else 3)
-    assert run("killed") == whole
-    for seed, result in zip((4, 9), whole, strict=True):
-        assert rows_of(tmp_path / f"killed/seed{seed}") == rows_of(tmp_path / f"whole/seed{seed}")
-        alone = fit(model, splits, dataclasses.replace(config, seed=seed), tmp_path / f"alone{seed}", **options)
-        for row, expected in zip(
-            rows_of(tmp_path / f"whole/seed{seed}"), rows_of(tmp_path / f"alone{seed}"), strict=True
-        ):
-            assert row == pytest.approx(expected, rel=1e-5)
-        assert result["last"]["test_confusion"] == alone["last"]["test_confusion"]
-    assert whole[0] != whole[1]
-
-
 KILLED = {"title": "a test", "augment": RandomAffine()}
 
 
@@ -405,12 +299,9 @@ def test_a_run_ends_out_of_patience_after_its_rate_was_reduced(splits, tmp_path,
             assert found == [(row["epoch"], pytest.approx(row[scalar])) for row in rows]
 
 
-@pytest.mark.parametrize("augment_on", ["host", "device"])
-def test_averaged_weights_are_validated_tested_and_loaded_and_go_on_to_the_bit(
-    augment_on, splits, tmp_path, monkeypatch
-):
+def test_averaged_weights_are_validated_tested_and_loaded_and_go_on_to_the_bit(splits, tmp_path, monkeypatch):
     config = FitConfig(epochs=3, steps_per_epoch=3, batch_size=4, learning_rate=1e-3, ema=0.9)
-    result, proofs = killed_in_its_epoch(splits, config, tmp_path, 5, monkeypatch, augment_on=augment_on)
+    result, proofs = killed_in_its_epoch(splits, config, tmp_path, 5, monkeypatch)
     assert len(proofs) == 2 and len({proof["average_sha256"] for proof in proofs}) == 1
     (params, step), last = restore_params(SmallNet(), (46, 46, 3), tmp_path / "killed"), result["last"]
     tested = metrics.mean(metrics.total(evaluate(evaluation_state(SmallNet(), params), splits.test, 4)))
@@ -422,29 +313,17 @@ def test_averaged_weights_are_validated_tested_and_loaded_and_go_on_to_the_bit(
     assert last["val_loss"] != pytest.approx(plain["last"]["val_loss"], rel=1e-4)
 
 
-def test_seeds_with_patience_are_trained_one_by_one(splits, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxconv.fit.pays_to_vectorize", lambda *_: True)
-    config = FitConfig(epochs=4, steps_per_epoch=1, batch_size=4, learning_rate=1e-12, patience=1)
-    workdirs = {seed: tmp_path / f"seed{seed}" for seed in (4, 9)}
-    groups = []
-    monkeypatch.setattr("jaxconv.fit._fit", lambda splits, runs, *_: groups.append(len(runs)) or [{}])
-    fit_seeds(SmallNet(), splits, config, workdirs, title="a test", augment_on="device")
-    fit_seeds(
-        SmallNet(),
-        splits,
-        dataclasses.replace(config, patience=None),
-        workdirs,
-        title="a test",
-        augment_on="device",
-    )
-    assert groups == [1, 1, 2]
-
-
 def test_an_epoch_as_a_line():
     row = {"epoch": 7, "loss": 0.5, "acc": 0.75, "val_loss": 0.6, "val_acc": 0.7}
     row |= {"seconds": 12.34, "images_per_second": 61.7, "data_wait": 0.0123}
     line = "epoch   7/100  loss 0.5000  acc 0.7500  val_loss 0.6000  val_acc 0.7000  12.3s  62 images/s  data wait 1.2%"
-    assert describe([row], 100) == line
-    other = row | {"loss": 0.6, "images_per_second": 61.6}
-    together = line.replace("loss 0.5000  acc", "loss 0.5500  acc").replace("62 images", "123 images")
-    assert describe([row, other], 100) == f"{together}  (means of 2 seeds)"
+    assert describe(row, 100) == line
+
+
+def test_seeds_and_runs_with_equal_nets_made_anew_compile_nothing_twice(whole, splits, tmp_path):
+    """`whole` has compiled its step and its evaluation, with a net and an optimizer of its own."""
+    programs = compiled_train_step.compiled, compiled_eval_step.compiled
+    before = [program._cache_size() for program in programs]
+    for seed in (1, 2):
+        run(splits, tmp_path / str(seed), 1, seed=seed)
+    assert [program._cache_size() for program in programs] == before

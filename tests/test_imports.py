@@ -25,7 +25,6 @@ FLOW = [
 ORDER = [
     *FLOW,
     "streaming",
-    "resident",
     "checkpoints",
     "trained",
     "insight",

@@ -65,9 +65,9 @@ def test_conv_equals_xla(height, width, channels, features):
     assert_close(jax.jit(layers.conv_valid)(x, kernel, bias), expected[0])  # without a gradient it is another program
 
 
-@pytest.mark.parametrize("batch, groups", [(1, 1), (7, 7), (12, 6), (32, 16), (20, 10)])
+@pytest.mark.parametrize("batch, groups", [(1, 1), (7, 4), (12, 6), (31, 16), (32, 16), (64, 16)])
 def test_kernel_gradients_do_not_depend_on_their_groups(batch, groups, monkeypatch):
-    """Groups of at most two pictures; where these do not divide the batch, of one."""
+    """Groups of two pictures, the last of what is left, and sixteen groups at the most."""
     monkeypatch.setattr(layers, "GROUP_VALUES", 2 * (10 * 11 * 5 + 8 * 9 * 6))
     rng = np.random.default_rng(0)
     shapes = (batch, 10, 11, 5), (3, 3, 5, 6), (6,)
@@ -75,8 +75,31 @@ def test_kernel_gradients_do_not_depend_on_their_groups(batch, groups, monkeypat
     program = jax.jit(jax.grad(lambda k: jnp.sin(layers.conv_valid(arguments[0], k, arguments[2])).sum()))
     expected = jax.jit(jax.grad(lambda k: jnp.sin(plain_conv(arguments[0], k, arguments[2])).sum()))(arguments[1])
     assert_close(program(arguments[1]), expected)
-    # A convolution forward, and one for the kernel of each group; another three for the platforms that are not CPUs.
-    assert program.trace(arguments[1]).lower(lowering_platforms=("cpu",)).as_text().count("convolution(") == 1 + groups
+    assert convolutions(program, arguments[1], "cpu") == 1 + groups  # one forward, and one for each group
+
+
+def convolutions(program, argument, platform):
+    """How many a program has for a platform, as it is given to XLA."""
+    return program.trace(argument).lower(lowering_platforms=(platform,)).as_text().count("stablehlo.convolution")
+
+
+def test_an_empty_batch_has_an_empty_gradient():
+    kernel, bias = jnp.ones((3, 3, 2, 4)), jnp.zeros(4)
+    gradient = jax.grad(lambda k: layers.conv_valid(jnp.zeros((0, 8, 8, 2)), k, bias).sum())(kernel)
+    np.testing.assert_array_equal(gradient, jnp.zeros_like(kernel))
+
+
+def test_kernel_gradients_in_bfloat16_are_added_up_in_float32(monkeypatch):
+    """Sixteen groups of two equal pictures: in bfloat16 their sum would lose what is below 1/256 of it."""
+    monkeypatch.setattr(layers, "GROUP_VALUES", 1)
+    x = jnp.full((32, 3, 3, 1), 1.0, BFLOAT16).at[0].set(1 + 1 / 128)
+    kernel, bias = jnp.zeros((3, 3, 1, 1), BFLOAT16), jnp.zeros(1, BFLOAT16)
+
+    def gradient(kernel):
+        return layers.Conv(1, dtype=BFLOAT16).apply({"params": {"kernel": kernel, "bias": jnp.zeros(1)}}, x).sum()
+
+    found = jax.grad(lambda k: layers.conv_valid(x, k, bias).astype(jnp.float32).sum())(kernel)
+    assert float(found[0, 0, 0, 0]) == 32  # 32.0078, rounded once
 
 
 @pytest.mark.parametrize("batch", [1, 3, 20, 32])
@@ -177,12 +200,12 @@ def test_layers_in_bfloat16_are_flax_s(ours, plain, shape):
         np.testing.assert_allclose(gradient, expected_gradients[name], atol=2e-2 * scale)
 
 
-def test_on_a_gpu_the_layers_are_xla_s_own():
-    x, kernel = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 5))
-
-    def total(kernel):
-        return jnp.sum(layers.max_pool(layers.conv_valid(x, kernel, jnp.zeros(5))))
-
-    lowered = jax.jit(jax.grad(total)).trace(kernel).lower(lowering_platforms=("cuda",)).as_text()
-    assert "select_and_scatter" in lowered
-    assert lowered.count("stablehlo.convolution") == 2
+def test_on_a_gpu_the_layers_are_xla_s_own(monkeypatch):
+    """A CPU has a kernel gradient for each of four pictures here."""
+    monkeypatch.setattr(layers, "GROUP_VALUES", 1)
+    x, kernel = jnp.zeros((4, 8, 8, 3)), jnp.zeros((3, 3, 3, 5))
+    program = jax.jit(jax.grad(lambda k: jnp.sum(layers.max_pool(layers.conv_valid(x, k, jnp.zeros(5))))))
+    assert convolutions(program, kernel, "cpu") == 5
+    assert convolutions(program, kernel, "cuda") == 2
+    lowered = {platform: program.trace(kernel).lower(lowering_platforms=(platform,)) for platform in ("cpu", "cuda")}
+    assert ["select_and_scatter" in text.as_text() for text in lowered.values()] == [False, True]

@@ -1,5 +1,6 @@
 import ctypes
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import subprocess
@@ -95,7 +96,6 @@ def test_kept_memory_costs_no_page_faults():
         found[name] = int(faults)
         assert kept == str(name == "keep")
     assert found["keep"] < found["return"] / 3
-    assert found["return"] > 19 * 4096  # pages of 4 kB: 16 MB at the least each time
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,7 @@ def test_kept_memory_costs_no_page_faults():
 )
 def test_memory_is_kept_only_where_jax_computes_on_a_cpu(environment, plugins, expected, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "jax", SimpleNamespace(config=SimpleNamespace(jax_platforms=environment)))
         assert machine._on_cpu() is expected

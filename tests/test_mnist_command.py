@@ -74,11 +74,8 @@ def test_a_run_learns_the_digits_and_can_be_resumed(files: Path, capsys) -> None
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("where", ["host", "device"])
-def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, monkeypatch, capsys) -> None:
-    """On the device at once, as on an accelerator."""
-    monkeypatch.setattr("jaxconv.fit.pays_to_vectorize", lambda *_: True)
-    command = ["--files", str(files), "--model", "dense", "--batch-size", "20", "--augment-on", where, "--seeds", "2"]
+def test_several_seeds_are_each_a_run_and_are_summed_up(files: Path, capsys) -> None:
+    command = ["--files", str(files), "--model", "dense", "--batch-size", "20", "--seeds", "2"]
     mnist.main([*command, "--seed", "5", "--epochs", "2"])
     last = "last epoch: epoch 2  val_acc "
     lines = capsys.readouterr().out.splitlines()
@@ -100,7 +97,7 @@ def test_several_seeds_are_each_a_run_and_are_summed_up(where, files: Path, monk
     assert "mnist dense: 2 seeds, mean, lowest to highest" in page.replace("\n", "")
     assert "of 40 test pictures of data/mnist." in page
     mnist.main([*command, "--seed", "5", "--epochs", "3", "--resume"])
-    assert capsys.readouterr().out.count("epoch 3/3  loss ") == (1 if where == "device" else 2)
+    assert capsys.readouterr().out.count("epoch 3/3  loss ") == 2
 
 
 @pytest.mark.usefixtures("undrawn")

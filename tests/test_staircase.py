@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxconv.models import CatsDogsConvNet
 from tools.benchmarks import staircase
 
 
@@ -12,32 +13,28 @@ def small(monkeypatch):
     monkeypatch.setattr(staircase, "SHAPES", {"chapter": (4, 46, 46, 3), "residual": (4, 24, 24, 3)})
 
 
-def trained(name):
-    """The norm of the weights after two steps, and the logits of a batch."""
-    worker = staircase.Worker(name)
-    for _ in range(2):
-        worker.train()
+def losses(name, steps=3):
+    worker = staircase.Worker(name, learning_rate=1e-2)
     worker.infer()
-    params, collections, *_ = worker._state
-    norm = float(np.sqrt(sum((np.asarray(leaf) ** 2).sum() for leaf in jax.tree.leaves(params))))
-    return norm, sorted(collections), {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+    return [worker.train() for _ in range(steps)]
 
 
 @pytest.mark.parametrize("names", [["option", "pool"], ["residual", "residual-option"]])
-def test_rungs_of_one_net_train_to_the_same_weights(names):
-    (first, collections, leaves), (second, *_) = map(trained, names)
-    assert first == pytest.approx(second, rel=1e-5)
-    assert collections == (["batch_stats"] if "residual" in names[0] else [])
-    assert {"kernel", "bias"} <= leaves
+def test_rungs_of_one_net_have_the_same_losses(names):
+    first, second = map(losses, names)
+    assert first == pytest.approx(second, rel=1e-4)
+    assert len({round(loss, 3) for loss in first}) == 3  # the weights move
 
 
 def test_the_last_rung_is_the_net_of_the_package():
-    """Its kernels begin otherwise than Flax's, hence it is compared by shapes."""
-    norm, *_ = trained("conv")
-    assert norm > 0
-    net = staircase.build(staircase.RUNGS["conv"])
-    params = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=False), np.zeros((1, 150, 150, 3), "f"))
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 3_453_121
+    def shapes(net):
+        variables = jax.eval_shape(
+            lambda x: net.init(jax.random.key(0), x, train=False), np.zeros((1, 150, 150, 3), "f")
+        )
+        return jax.tree.map(lambda leaf: leaf.shape, variables)
+
+    assert shapes(staircase.build(staircase.RUNGS["conv"])) == shapes(CatsDogsConvNet(dropout=0.5))
+    assert all(loss > 0 for loss in losses("conv", steps=1))
 
 
 @pytest.mark.campaign

@@ -296,16 +296,33 @@ def test_the_steps_are_pure_functions_that_anybody_may_scan_differentiate_and_ji
         jax.jit(train_step)(state(), batch)
 
 
-def test_a_penalty_on_the_weights_in_the_loss_reaches_every_kernel():
-    """The gradient of (c / 2) |w|^2 is c w, also for the large dense kernel."""
-    params = new_state().params
+class Penalized(nn.Module):
+    """A net with an L2 term on its large dense kernel, which reads the kernel beside its use in the layer."""
 
-    def penalty(params):
-        logits = CatsDogsConvNet().apply({"params": params}, scale(jnp.asarray(random_batch(2)["image"])), train=True)
-        return 0.0 * logits.sum() + 0.5 * 0.3 * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+    @nn.compact
+    def __call__(self, images, *, train):
+        head = layers.Dense(64)
+        x = head(layers.max_pool(layers.Conv(8)(images)).reshape(len(images), -1))
+        return layers.Dense(1)(nn.relu(x)), 0.3 * (head.variables["params"]["kernel"] ** 2).sum()
 
-    gradients = jit(jax.grad(penalty))(params)
-    jax.tree.map(lambda g, p: np.testing.assert_allclose(g, 0.3 * p, rtol=1e-6), gradients, params)
+
+def test_a_penalty_on_the_weights_in_the_loss_has_its_gradient():
+    """It is 2 c w on top of the gradient without it, whatever of the package is in the net."""
+    batch = random_batch(32)
+    images, labels = scale(jnp.asarray(batch["image"])), jnp.asarray(batch["label"])
+    params = Penalized().init(jax.random.key(0), images, train=False)["params"]
+
+    def loss(params, weight):
+        logits, penalty = Penalized().apply({"params": params}, images, train=True)
+        return losses_and_predictions(logits, labels)[0].mean() + weight * penalty
+
+    without, with_penalty = (jit(jax.grad(loss))(params, weight) for weight in (0.0, 1.0))
+    added = jax.tree.map(lambda a, b: a - b, with_penalty, without)
+    np.testing.assert_allclose(added["Dense_0"]["kernel"], 0.6 * params["Dense_0"]["kernel"], atol=1e-6)
+    assert float(jnp.abs(without["Dense_0"]["kernel"]).max()) > 1e-4
+    for name, parts in added.items():
+        rest = {key: part for key, part in parts.items() if (name, key) != ("Dense_0", "kernel")}
+        jax.tree.map(lambda part: np.testing.assert_allclose(part, 0.0, atol=1e-6), rest)
 
 
 class BatchNormNet(nn.Module):
@@ -328,7 +345,7 @@ def test_a_net_with_batch_norm_has_the_gradients_of_a_plain_jit(conv):
         logits, changed = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
         return losses_and_predictions(logits, labels)[0].mean(), changed
 
-    plain, expected = BatchNormNet(nn.Conv(8, (3, 3), padding="VALID")), jax.jit(lambda x: x)
+    plain = BatchNormNet(nn.Conv(8, (3, 3), padding="VALID"))
 
     def plain_loss(params):
         logits, changed = plain.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])

@@ -13,6 +13,8 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,17 @@ PACKAGES = ("jax", "keras", "tensorflow-cpu", "torch", "numpy", "grain", "opencv
 
 
 def machine() -> dict[str, Any]:
-    """Where this was measured, and with what."""
+    """Where this was measured, and with what; the device is the one that JAX computes on.
+
+    It is asked for in another process, because JAX takes a GPU's memory for itself.
+    """
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         cpu = Path("/proc/cpuinfo").read_text().split("model name", 1)[-1].split(":", 1)[-1].splitlines()[0].strip()
-    found = {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
+    code = "import jax; print(jax.devices()[0].device_kind)"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    device = asked.stdout.strip() if asked.returncode == 0 else "unknown"
+    found = {"cpu": cpu, "cores": os.cpu_count(), "device": device, "python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)

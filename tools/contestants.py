@@ -13,7 +13,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +52,17 @@ class Contestant(abc.ABC):
 class Jaxconv(Contestant):
     """This project."""
 
-    dtype = "float32"
-
     def __init__(self, data: Path) -> None:
-        from jaxconv import keep_freed_memory
+        from jaxconv import machine
         from jaxconv.compilation import use_cache
         from jaxconv.models import CatsDogsConvNet
         from jaxconv.train_step import create_state, learning_rates, rmsprop
 
         super().__init__(data)
-        keep_freed_memory()
+        machine.keep_freed_memory()
         use_cache()
         optimizer = rmsprop(learning_rates("constant", 1e-4, 1))
-        self.model = CatsDogsConvNet(dropout=0.5, dtype=self.dtype)
+        self.model = CatsDogsConvNet(dropout=0.5)
         self.state = create_state(self.model, (*SIZE, 3), optimizer, 0)
 
     def train_step(self, batch: Batch) -> None:
@@ -175,25 +173,28 @@ class Torch(Contestant):
         for inputs, outputs in ((3, 32), (32, 64), (64, 128), (128, 128)):
             layers += [nn.Conv2d(inputs, outputs, 3), nn.ReLU(), nn.MaxPool2d(2)]
         layers += [nn.Flatten(), nn.Dropout(0.5), nn.Linear(6272, 512), nn.ReLU(), nn.Linear(512, 1)]
-        self.net = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.net = nn.Sequential(*layers).to(self.device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.RMSprop(self.net.parameters(), lr=1e-4, alpha=0.9, eps=1e-7)
         self.loss, self.torch = nn.BCEWithLogitsLoss(), torch
 
     def _images(self, images: Any) -> Any:
         """As the net takes them: the layout in memory stays that of the pictures."""
-        return self.torch.as_tensor(images).permute(0, 3, 1, 2).float() / 255
+        return self.torch.as_tensor(images).to(self.device).permute(0, 3, 1, 2).float() / 255
 
     def train_step(self, batch: Batch) -> None:
         self.net.train()
         self.optimizer.zero_grad()
-        loss = self.loss(self.net(self._images(batch[0]))[:, 0], self.torch.as_tensor(batch[1]).float())
+        labels = self.torch.as_tensor(batch[1]).to(self.device).float()
+        loss = self.loss(self.net(self._images(batch[0]))[:, 0], labels)
         loss.backward()
         self.optimizer.step()
+        loss.item()  # waits for a GPU
 
     def infer(self, batch: Batch) -> None:
         self.net.eval()
         with self.torch.inference_mode():
-            self.net(self._images(batch[0]))
+            self.net(self._images(batch[0])).sum().item()  # likewise
 
     def _loader(self, split: str, augment: bool) -> Any:
         pictures = TorchPictures(self.data / split, augment)
@@ -262,16 +263,16 @@ def measure(contestant: Contestant, what: str, count: int) -> float:
     return time.perf_counter() - started
 
 
-def serve(contestants: dict[str, type[Contestant]], measure: Callable[[Any, str, int], float]) -> None:
-    """Answer what standard input asks of one: `python -m tools.contestants NAME DATA [--one-core]`."""
+def serve() -> None:
+    """Answer what standard input asks of a contestant: `python -m tools.contestants NAME DATA [--one-core]`."""
     name, data = sys.argv[1], Path(sys.argv[2])
     if "--one-core" in sys.argv:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever a framework prints is no answer
-    contestant = contestants[name](data)
+    contestant = CONTESTANTS[name](data)
     for line in sys.stdin:
         print(json.dumps(measure(contestant, *json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    serve(CONTESTANTS, measure)
+    serve()

@@ -5,13 +5,15 @@
 Writes StableHLO, as jax.export serializes it, for a CPU and for CUDA; and beside it model.stablehlo.json: class names,
 image shape, how pictures become it, and of which run and epoch it is. Whoever loads it needs neither jaxconv nor Flax:
 
+    import json
+
     import jax
     from jax import export
 
     net = export.deserialize(open("model.stablehlo", "rb").read())
-    probabilities = jax.jit(net.call)(images)  # float32[n, classes] of uint8[n, height, width, channels]
-
-On a CPU it is faster as jax.jit(net.call, compiler_options=...), with the "cpu_compiler_options" of the JSON file.
+    about = json.load(open("model.stablehlo.json"))
+    predict = jax.jit(net.call, compiler_options=about["cpu_compiler_options"])  # on a GPU: jax.jit(net.call)
+    probabilities = predict(images)  # float32[n, classes] of uint8[n, height, width, channels]
 
 JAX promises that a later version loads it for half a year.
 """

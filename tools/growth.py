@@ -51,11 +51,13 @@ def _prepare() -> Any:
     import jax
     import numpy as np
 
+    from jaxconv import machine
     from jaxconv.compilation import use_cache
     from jaxconv.models import CatsDogsConvNet
     from jaxconv.streaming import compiled_train_step
     from jaxconv.train_step import create_state, learning_rates, rmsprop
 
+    machine.keep_freed_memory()
     use_cache()
     optimizer = rmsprop(learning_rates("constant", 1e-4, 1))
     state = create_state(CatsDogsConvNet(dropout=0.5), (*IMAGE_SIZE, 3), optimizer, 0)

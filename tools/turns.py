@@ -41,11 +41,6 @@ PARTS = {
 Found = dict[str, list[float]]  # a contestant's figures, one a round
 
 
-def one_gpu() -> dict[str, str]:
-    """What in its environment keeps a process to one GPU, as the peers use no more."""
-    return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]}
-
-
 @contextlib.contextmanager
 def working(
     name: str, data: Path, cache: Path, workers: str = WORKERS, one_core: bool = False
@@ -60,7 +55,7 @@ def working(
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # peers are to have room on the same GPU
-        **one_gpu(),
+        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],  # peers use one
     }
     command = [sys.executable, "-m", workers, name, str(data), *(["--one-core"] if one_core else [])]
     pipe = subprocess.PIPE
@@ -79,7 +74,7 @@ def working(
                 return float(json.loads(answer))
             log.seek(0)
             last = log.read().strip().splitlines()[-1:]
-            raise InputError(f"{name} failed ({''.join(last)}): leave it out by naming the others with --against")
+            raise InputError(f"{name} failed ({''.join(last)}): leave it out")
 
         try:
             yield ask

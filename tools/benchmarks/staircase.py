@@ -20,6 +20,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.command import bare_parser
+from jaxconv import machine as keeping
 from jaxconv.errors import InputError, one_line_errors
 from tools.bench import machine
 from tools.turns import working
@@ -86,12 +87,10 @@ def build(rung: Rung) -> "nn.Module":
 class Worker:
     """One rung, ready to be timed."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, learning_rate: float = 1e-4) -> None:
         rung = RUNGS[name]
         if rung.memory:
-            from jaxconv import keep_freed_memory
-
-            keep_freed_memory()
+            keeping.keep_freed_memory()
         import jax
         import jax.numpy as jnp
         import numpy as np
@@ -100,7 +99,7 @@ class Worker:
         from jaxconv.compilation import jit
         from jaxconv.train_step import rmsprop
 
-        model, optimizer, compile_ = build(rung), rmsprop(1e-4), jit if rung.option else jax.jit
+        model, optimizer, compile_ = build(rung), rmsprop(learning_rate), jit if rung.option else jax.jit
         rng = np.random.default_rng(0)
         shape = SHAPES[rung.net]
         self.images = rng.integers(0, 256, shape, dtype=np.uint8)
@@ -129,10 +128,10 @@ class Worker:
         self._state = params, collections, optimizer.init(params), jax.random.key(1)
         self._wait = jax.block_until_ready
 
-    def train(self) -> None:
-        """A step."""
+    def train(self) -> float:
+        """A step, and its loss."""
         self._state, loss = self._step(self._state, self.images)
-        self._wait(loss)
+        return float(loss)
 
     def infer(self) -> None:
         """The logits of a batch."""
