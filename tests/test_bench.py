@@ -28,6 +28,7 @@ def test_the_table_by_hand() -> None:
     ]
 
 
+@pytest.mark.campaign
 def test_each_part_is_measured_and_written_down(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     figures = tmp_path / "figures.json"
     parts = ["--only", "input-one-core", "epoch"]

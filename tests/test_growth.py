@@ -24,6 +24,7 @@ def test_the_tables_by_hand():
     assert growth.table_of_threads([row]).splitlines()[2] == "| 2 | 4,322 | 62 | 1.2% |"
 
 
+@pytest.mark.campaign
 def test_both_are_measured_and_written_down(photos, tmp_path, capsys):
     file = tmp_path / "growth.json"
     sizes = ["--sizes", "40", "--epochs", "1", "--threads", "1"]
@@ -37,6 +38,7 @@ def test_both_are_measured_and_written_down(photos, tmp_path, capsys):
     assert lines[2].startswith("| 40 |") and lines[3].startswith("| 40, 1 GB left |") and lines[6].startswith("| 1 |")
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory")
 def test_what_does_not_fit_the_memory_left_is_not_kept(photos, tmp_path):
     """3,000 pictures are 203 MB, more than half of the 300 MB that the process may still take."""

@@ -107,11 +107,11 @@ def dest(tmp_path: Path) -> Path:
     return tmp_path / "made" / "small"
 
 
-def check_refused(source: Path, dest: Path, *words: str, force: bool = False) -> str:
+def check_refused(source: Path, dest: Path, *words: str) -> str:
     """One line with these words, and nothing left where DEST would be."""
     before = tree(dest)
     with pytest.raises(InputError) as error:
-        split_catsdogs.split(source, dest, force=force)
+        split_catsdogs.split(source, dest)
     message = str(error.value)
     assert "\n" not in message
     for word in words:
@@ -477,38 +477,20 @@ def test_damaged_archives_are_refused_or_complete(seed: int, count: int, tmp_pat
 
 def test_dest_exists(source: Path, dest: Path) -> None:
     unpacked(dest, {"train/cats/old.jpg": b"old"})
-    check_refused(source, dest, f"--dest {dest} exists: replace it with --force")
+    check_refused(source, dest, f"--dest {dest} exists: remove it")
 
 
-def test_force_replaces(source: Path, dest: Path) -> None:
-    unpacked(dest, {"train/cats/old.jpg": b"old"})
-    split_catsdogs.main(["--source", str(source), "--dest", str(dest), "--force"])
-    assert tree(dest) == expected()
-    assert [path.name for path in dest.parent.iterdir()] == ["small"]
-
-
-def test_force_makes_what_is_not_there(source: Path, dest: Path) -> None:
-    split_catsdogs.split(source, dest, force=True)
-    assert tree(dest) == expected()
-
-
-def test_force_spares_other_folders(source: Path, dest: Path) -> None:
-    unpacked(dest, {"train/cats/old.jpg": b"old", "thesis.txt": b"years of work"})
-    check_refused(source, dest, f"--force: {dest} holds thesis.txt, which is no part of a split", force=True)
-
-
-@pytest.mark.parametrize("force", [False, True])
-def test_dest_is_a_file(force: bool, source: Path, tmp_path: Path) -> None:
+def test_dest_is_a_file(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"kept")
-    words = "cannot be used (Not a directory): name another folder" if force else "file exists"
-    check_refused(source, tmp_path / "file", words, force=force)
+    check_refused(source, tmp_path / "file", "file exists: remove it")
     assert (tmp_path / "file").read_bytes() == b"kept"
 
 
 def test_dest_is_a_link(source: Path, dest: Path, tmp_path: Path) -> None:
-    unpacked(dest, {"train/cats/old.jpg": b"old"})
+    """It is made where the link points to."""
+    dest.parent.mkdir()
     (tmp_path / "link").symlink_to(dest)
-    split_catsdogs.split(source, tmp_path / "link", force=True)
+    split_catsdogs.split(source, tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert tree(dest) == expected()
 
@@ -530,12 +512,9 @@ def check_refused_without_tree(source: Path, dest: Path, words: str) -> None:
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_disk_is_full(there: bool, source: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if there:
-        unpacked(dest, {"train/cats/old.jpg": b"old"})
+def test_disk_is_full(source: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_at(monkeypatch, "dog.1000.jpg", OSError(28, "No space left on device"))
-    check_refused(source, dest, f"--dest {dest} cannot be written (No space left on device)", force=there)
+    check_refused(source, dest, f"--dest {dest} cannot be written (No space left on device)")
 
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> None:
@@ -549,35 +528,11 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) ->
     monkeypatch.setattr(Path, "write_bytes", write_or_fail)
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_interrupt_leaves_nothing(there: bool, source: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if there:
-        unpacked(dest, {"train/cats/old.jpg": b"old"})
+def test_interrupt_leaves_nothing(source: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_at(monkeypatch, "dog.1000.jpg", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        split_catsdogs.split(source, dest, force=there)
-    assert tree(dest.parent) == ({"small/train/cats/old.jpg": b"old"} if there else {})
-    assert [path.name for path in dest.parent.iterdir()] == (["small"] if there else [])
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(13, "Permission denied")])
-@pytest.mark.parametrize("renames", [0, 1])
-def test_earlier_split_survives_a_failed_swap(
-    renames: int, error: BaseException, source: Path, dest: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unpacked(dest, {"train/cats/old.jpg": b"old"})
-    rename, calls = Path.rename, []
-
-    def rename_or_fail(path: Path, target: Path) -> Path:
-        calls.append(path)
-        if len(calls) == renames + 1:
-            raise error
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", rename_or_fail)
-    with pytest.raises((KeyboardInterrupt, InputError)):
-        split_catsdogs.split(source, dest, force=True)
-    assert tree(dest.parent) == {"small/train/cats/old.jpg": b"old"}
+        split_catsdogs.split(source, dest)
+    assert [*dest.parent.iterdir()] == []
 
 
 def test_dest_and_source_lie_in_each_other(source: Path, tmp_path: Path) -> None:
@@ -585,9 +540,6 @@ def test_dest_and_source_lie_in_each_other(source: Path, tmp_path: Path) -> None
     before = tree(folder)
     for origin, dest in ((folder, folder / "small"), (folder, folder / "a" / ".." / "b"), (source, source / "small")):
         check_refused_without_tree(origin, dest, "lie one inside the other: name another --dest")
-    outer = tmp_path / "outer"
-    inside = pack(unpacked(outer, {"train/a": b""}) / "train" / "train.zip", photos(KAGGLE))
-    check_refused(inside, outer, "lie one inside the other: name another --dest", force=True)
     assert tree(folder) == before
 
 
@@ -682,7 +634,7 @@ def test_nothing_is_downloaded_for_a_dest_that_exists(
 ) -> None:
     served.answer["data"] = archive
     dest.mkdir(parents=True)
-    check_download_refused(dest, capsys, "exists: replace it with --force", ["small"])
+    check_download_refused(dest, capsys, "exists: remove it", ["small"])
     assert served.requests == []
 
 

@@ -36,16 +36,16 @@ SHA256 = "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9"
 SIZE = 824_887_076  # bytes
 
 
-def split(source: Path, dest: Path, *, force: bool = False) -> None:
+def split(source: Path, dest: Path) -> None:
     """Copy the book's photos to `dest/{train,validation,test}/{cats,dogs}/`: 1000, 500 and 500 of each class.
 
     `source` is Kaggle's train.zip, its dogs-vs-cats.zip, Microsoft's kagglecatsanddogs_5340.zip, or one of them
-    unpacked. Every photo is decoded once. `dest` appears whole or not at all; `force` replaces an earlier split.
+    unpacked. Every photo is decoded once. `dest` appears whole or not at all.
 
     Raises:
         InputError: `source` lacks photos or holds broken ones, or `dest` cannot be written or is there already.
     """
-    dest, origin = _check_dest(dest, force), Path(os.path.realpath(source))
+    dest, origin = _check_dest(dest), Path(os.path.realpath(source))
     if dest.is_relative_to(origin) or origin.is_relative_to(dest):
         raise InputError(f"--dest {dest} and --source {source} lie one inside the other: name another --dest")
     with contextlib.ExitStack() as stack:
@@ -56,7 +56,7 @@ def split(source: Path, dest: Path, *, force: bool = False) -> None:
             with tempfile.TemporaryDirectory(prefix=f".{dest.name}-", dir=dest.parent) as temp:
                 new = Path(temp, "new")  # one level down, as the temporary folder itself is closed to other users
                 _copy(files, members, new)
-                _swap(new, dest, Path(temp, "old"))
+                new.rename(dest)
         except OSError as error:
             raise InputError(f"--dest {dest} cannot be written ({error.strerror}): name another folder") from error
     for folder in (f"{part}/{kind}s" for part in SPLITS for kind in KINDS):
@@ -73,17 +73,14 @@ def _download(folder: Path) -> Path:
         raise InputError(f"{archive} cannot be kept ({error.strerror}): name another --dest") from error
 
 
-def _check_dest(dest: Path, force: bool) -> Path:
+def _check_dest(dest: Path) -> Path:
     """The folder to make, absolute and with links followed."""
     dest = Path(os.path.realpath(dest))
     try:
-        if dest.exists() and not force:
-            raise InputError(f"--dest {dest} exists: replace it with --force, or name another folder")
-        strangers = sorted(entry.name for entry in dest.iterdir() if entry.name not in SPLITS) if dest.exists() else []
+        if dest.exists():
+            raise InputError(f"--dest {dest} exists: remove it, or name another folder")
     except OSError as error:
         raise InputError(f"--dest {dest} cannot be used ({error.strerror}): name another folder") from error
-    if strangers:  # a mistyped --dest must not cost anyone a home folder
-        raise InputError(f"--force: {dest} holds {strangers[0]}, which is no part of a split: name another --dest")
     return dest
 
 
@@ -153,18 +150,6 @@ def _photo(files: Files, name: str) -> bytes:
     return data
 
 
-def _swap(new: Path, dest: Path, old: Path) -> None:
-    """Put `new` in the place of `dest`, which goes to `old` if it exists."""
-    try:
-        if dest.exists():
-            dest.rename(old)
-        new.rename(dest)
-    except BaseException:  # an interrupt between the two included: the earlier split must stay
-        if old.exists() and not dest.exists():
-            old.rename(dest)
-        raise
-
-
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, download if asked to, and split."""
@@ -185,11 +170,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="get kagglecatsanddogs_5340.zip, kept in the folder that holds DEST and used again if there",
     )
     parser.add_argument("--dest", type=Path, required=True, help="the folder to make, with train, validation and test")
-    parser.add_argument("--force", action="store_true", help="replace DEST if it holds an earlier split")
     args = parser.parse_args(argv)
     with interruptible():
-        dest = _check_dest(args.dest, args.force)  # before the long download
-        split(args.source or _download(dest.parent), dest, force=args.force)
+        dest = _check_dest(args.dest)  # before the long download
+        split(args.source or _download(dest.parent), dest)
 
 
 if __name__ == "__main__":

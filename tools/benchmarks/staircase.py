@@ -66,7 +66,8 @@ def build(rung: Rung) -> "nn.Module":
                 x = layers.Conv(features)(x) if rung.conv else nn.Conv(features, (3, 3), padding="VALID")(x)
                 x = nn.relu(layers.max_pool(x) if rung.pool else nn.max_pool(x, (2, 2), (2, 2)))
             x = nn.Dropout(0.5, deterministic=not train)(x.reshape(len(x), -1))
-            return nn.Dense(1)(nn.relu(nn.Dense(512)(x)))
+            x = nn.relu(nn.Dense(512)(x))
+            return nn.Dense(1)(x)
 
     class Residual(nn.Module):
         @nn.compact
