@@ -57,7 +57,7 @@ def keep_freed_memory() -> bool:
     """Let the C library keep the memory that XLA frees, instead of giving it back to the system after every step.
 
     A training step of the chapter's net takes and frees 300 MB on a CPU. Given back, the memory costs 80,000 page
-    faults at the next step, which are a sixth of its time; kept, it costs a third more memory (README, "Speed").
+    faults at the next step, a quarter of its time; kept, up to three times as much memory is held (README, "Speed").
 
     Call it before the first JAX array: XLA's threads must start after it. It acts on glibc alone, and only where JAX is
     to compute on a CPU, since one pool of memory for all threads would slow the loader beside a GPU.
