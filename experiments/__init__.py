@@ -1,1 +1,1 @@
-"""Runs of the book: each module is one command."""
+"""Runs of the book: catsdogs, folders, mnist and mnist_study are commands; the other modules are their common parts."""

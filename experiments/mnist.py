@@ -1,102 +1,101 @@
-"""MNIST digits by the first convnet of *Deep Learning with Python*: section 5.1, and chapter 2's net beside it.
+"""MNIST digits by the first convnet of *Deep Learning with Python*, section 5.1, and by the dense net of chapter 2.
 
-    python -m experiments.mnist                         # codes 5-1 to 5-3: 5 epochs of all 60,000 digits, 64 a step
-    python -m experiments.mnist --model dense           # chapter 2's net, which the chapter compares with
-    python -m experiments.mnist --downsample average    # section 5.1.2: another choice than max pooling
+    python -m experiments.mnist                         # codes 5-1 to 5-3: 5 epochs of all 60,000 digits, 64 per step
+    python -m experiments.mnist --model dense           # chapter 2's net, with which the chapter compares
+    python -m experiments.mnist --downsample average    # section 5.1.2: other downsampling than max pooling
 
 The first run downloads the four files (11.1 MiB) or takes them from --files, and keeps the digits in data/mnist. The
-book holds no validation digits out: val_loss and val_acc are those of the test digits, and result.json has the last
-epoch alone, as the best would be chosen by the test.
+book has no validation digits, so val_loss and val_acc are measured on the test digits. For the same reason result.json
+has the last epoch alone: a best epoch would be chosen by its test loss.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from experiments import command
-from jaxconv.config import FitConfig
-from jaxconv.errors import InputError, one_line_errors
+from experiments import common
+from experiments.launch import launch
+from jaxconv.config import Data, Optimizer, Training
+from jaxconv.runtime.cli import one_line_errors
+from jaxconv.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import flax.linen as nn
 
-    from jaxconv.records import Splits
+    from jaxconv.data.records import Splits
 
-DATA = Path("data")  # below it, tensorflow-datasets makes mnist/<version>
+DATA = Path("data")  # tensorflow-datasets makes mnist/<version> in it
 IMAGE_SHAPE = (28, 28, 1)
 MODELS = ("convnet", "dense")
 DOWNSAMPLE = ("max", "average", "stride", "none")
-BOOK = FitConfig(epochs=5, steps_per_epoch=None, batch_size=64, learning_rate=1e-3)
+BOOK = Training(epochs=5, steps_per_epoch=None, batch_size=64, optimizer=Optimizer(learning_rate=1e-3))
+BOOK_RESULTS = {"convnet": "the book's run has test_acc 0.9912", "dense": "the book's run has test_acc 0.978"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """One run: its net, and how it is trained.
+def net(model: str, downsample: str | None, dtype: str) -> "nn.Module":
+    """The convnet of codes 5-1 and 5-2, or the dense net of 2-2.
 
     Raises:
-        InputError: the dense net has nothing to downsample.
+        InputError: `downsample` is given for the dense net.
     """
-
-    model: str = "convnet"
-    downsample: str | None = None
-    fit: FitConfig = BOOK
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        if self.model == "dense" and self.downsample is not None:
-            raise InputError("--downsample is a choice of the convnet: leave it out with --model dense")
-
-    @property
-    def variant(self) -> str:
-        """Such as convnet, convnet-average, dense, dense-bfloat16."""
-        parts = [self.model, self.downsample or "max", self.dtype]
-        return "-".join(part for part in parts if part not in ("max", "float32"))
-
-
-def net(config: Config) -> "nn.Module":
-    """The convnet of code 5-1 and 5-2 or the dense net of 2-2."""
     from jaxconv.models import DenseNet, MnistConvNet
 
-    if config.model == "dense":
-        return DenseNet(config.dtype)
-    return MnistConvNet(config.downsample or "max", config.dtype)
+    if model == "dense":
+        if downsample is not None:
+            raise InputError("--downsample is a choice of the convnet: leave it out with --model dense")
+        return DenseNet(dtype)
+    return MnistConvNet(downsample or "max", dtype)
 
 
-def run(config: Config, splits: "Splits", workdir: Path, **options: Any) -> dict[str, Any]:
-    """Train, and fill the run directory; returns what result.json says. `options` are those of `command.train`."""
-    model = net(config)
-    described = command.describe(config.fit, model, splits)
-    described["data"] |= {"kind": "MNIST", "path": str(DATA / "mnist"), "validation": "the test digits"}
-    described = {"experiment": "mnist", "variant": config.variant} | described
-    title = f"MNIST, {config.variant}, validated on the test digits"
-    return command.train(model, splits, config.fit, workdir, described, title=title, **options)
+def variant(model: str, downsample: str | None, dtype: str = "float32") -> str:
+    """The name of a net, such as convnet, convnet-average, dense or dense-bfloat16."""
+    return "-".join(part for part in (model, downsample or "max", dtype) if part not in ("max", "float32"))
+
+
+def describe(splits: "Splits") -> Data:
+    """The part of config.json on the digits."""
+    from jaxconv.runs.settings import describe_data
+
+    return describe_data(splits, kind="MNIST", path=str(DATA / "mnist"))
 
 
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = command.parser("experiments.mnist", __doc__, epochs="5", batch_size="64", learning_rate="1e-3")
-    parser.add_argument("--model", choices=MODELS, default="convnet", help="the net (default: %(default)s)")
-    parser.add_argument("--downsample", choices=DOWNSAMPLE, help="how the convnet grows coarser (default: max)")
-    parser.add_argument(
-        "--files", type=Path, metavar="DIR", help="folder of MNIST's four .gz files, in place of the download"
+    assert __doc__
+    defaults = {"epochs": "5", "batch_size": "64", "learning_rate": "1e-3", "steps_per_epoch": "0"}
+    flags = common.parser("experiments.mnist", __doc__, **defaults)
+    flags.add_argument("--model", choices=MODELS, default="convnet", help="the net (default: %(default)s)")
+    flags.add_argument("--downsample", choices=DOWNSAMPLE, help="downsampling of the convnet (default: max)")
+    flags.add_argument(
+        "--files", type=Path, metavar="DIR", help="folder with the four .gz files of MNIST, in place of the download"
     )
-    arguments = parser.parse_args(argv)
-    config = Config(arguments.model, arguments.downsample, command.fit_config(arguments, BOOK), arguments.dtype)
+    arguments = flags.parse_args(argv)
+    training = common.training(arguments, BOOK)
+    model = net(arguments.model, arguments.downsample, arguments.dtype)
     if arguments.summary:
-        from jaxconv.summary import summary
+        from jaxconv.models.summary import summary
 
-        print(summary(net(config), IMAGE_SHAPE))
+        print(summary(model, IMAGE_SHAPE))
         return
-    from jaxconv.downloads import interruptible
-    from jaxconv.mnist import read_mnist
+    from jaxconv.data.downloads import interruptible
+    from jaxconv.data.mnist import read_mnist
 
     with interruptible():
         splits = read_mnist(DATA, arguments.files)
-    workdir = arguments.workdir or command.default_workdir("mnist", config.variant, config.fit.seed, arguments.seeds)
-    result = run(config, splits, workdir, resume=arguments.resume, seeds=arguments.seeds)
-    command.print_result(result, workdir)
+    named = variant(arguments.model, arguments.downsample, arguments.dtype)
+    name = "-".join([named, *common.changes(training, BOOK)])
+    launch(
+        arguments,
+        model,
+        splits,
+        training,
+        experiment="mnist",
+        variant=name,
+        title=f"MNIST, {name}, validated on the test digits",
+        data=describe(splits),
+        book=BOOK_RESULTS.get(name) if common.is_book(training, BOOK) else None,
+    )
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook("jaxconv", "beartype.beartype")
 
-from jaxconv import machine  # noqa: E402 (after the hook, which is to see it)
-from jaxconv.runs import Run  # noqa: E402
+from jaxconv.runs.writer import RunWriter  # noqa: E402
+from jaxconv.runtime import machine  # noqa: E402 (after the hook, which is to see it)
 
-# Commands run in the tests' own processes, whose memory it would keep; tests/test_machine.py tries it in others.
+# Commands run in the tests' own processes, whose memory it would keep; runtime/test_machine.py tries it in others.
 machine.keep_freed_memory = lambda: False
 
 
@@ -45,5 +45,5 @@ def photos(tmp_path_factory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs whose figures nobody looks at: they would take longer than the training."""
-    monkeypatch.setattr(Run, "draw", lambda *_: None)
-    monkeypatch.setattr(Run, "draw_tested", lambda *_: None)
+    monkeypatch.setattr(RunWriter, "draw_curves", lambda *_: None)
+    monkeypatch.setattr(RunWriter, "write_test_figures", lambda *_: None)

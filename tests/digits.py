@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxconv import mnist
+from jaxconv.data import mnist
 
 COUNTS = {"train": 320, "t10k": 40}  # the first in whole batches of 20 and of 64: another size is compiled again
 
@@ -23,7 +23,7 @@ def pictures(part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write the four files, and make jaxconv.mnist know them for MNIST's."""
+    """Write the four files, and let jaxconv.data.mnist take them for MNIST's."""
     folder.mkdir(parents=True, exist_ok=True)
     known = {}
     for part in COUNTS:

@@ -1,75 +1,84 @@
+"""The tree of settings: bounds, what `--resume` compares, and JSON."""
+
+import json
+from typing import get_type_hints
+
+import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from jaxconv.config import FitConfig
-from jaxconv.errors import InputError
+from jaxconv.config import BOOK_AUGMENTATION, Augmentation, Config, Data, Model, Optimizer, Setting, Training
+
+DATA = Data(
+    class_names=["cats", "dogs"],
+    image_shape=(150, 150, 3),
+    counts={"train": 7, "validation": 2, "test": 2},
+    fingerprint={"train": "a" * 64, "validation": "b" * 64, "test": "c" * 64},
+)
+CONFIG = Config(
+    experiment="catsdogs",
+    variant="plain",
+    seed=0,
+    model=Model(name="CatsDogsConvNet", options={"dropout": 0.5}),
+    data=DATA,
+    training=Training(augmentation=BOOK_AUGMENTATION),
+    versions={"jax": "0.10.2"},
+)
+
+
+def changed(**parts):
+    """CONFIG with other values in its parts."""
+    new = {name: msgspec.structs.replace(getattr(CONFIG, name), **values) for name, values in parts.items()}
+    return msgspec.structs.replace(CONFIG, **new)
 
 
 @pytest.mark.parametrize(
-    "wrong, flag",
+    "setting, values, message",
     [
-        ({"epochs": 0}, "--epochs is 0"),
-        ({"steps_per_epoch": -1}, "--steps-per-epoch is -1"),
-        ({"batch_size": 0}, "--batch-size is 0"),
-        ({"learning_rate": 0.0}, "--learning-rate is 0.0"),
-        ({"learning_rate": float("nan")}, "--learning-rate is nan"),
-        ({"schedule": "square"}, "--schedule is square: give one of constant, cosine, plateau"),
-        ({"seed": -1}, "--seed is -1"),
-        ({"checkpoint_every": 0}, "--checkpoint-every is 0"),
-        ({"patience": 0}, "--patience is 0: give a whole number above 0"),
-        ({"ema": 0.0}, "--ema is 0.0: give a number between 0 and 1"),
-        ({"ema": 1.0}, "--ema is 1.0"),
-        ({"ema": float("nan")}, "--ema is nan"),
+        (Training, {"epochs": 0}, "epochs is 0: give a whole number above 0"),
+        (Training, {"epochs": 1.5}, "epochs is 1.5: give a whole number above 0"),
+        (Training, {"batch_size": "8"}, "batch_size is 8: give a whole number above 0"),
+        (Training, {"steps_per_epoch": 0}, "steps_per_epoch is 0: give a whole number above 0"),
+        (Training, {"patience": -1}, "patience is -1: give a whole number above 0"),
+        (Training, {"checkpoint_every": 0}, "checkpoint_every is 0: give a whole number above 0"),
+        (Training, {"ema": 1.0}, "ema is 1.0: give a number between 0 and 1, such as 0.999"),
+        (Training, {"ema": float("nan")}, "ema is NaN: give a number between 0 and 1"),
+        (Training, {"label_smoothing": 1.0}, "label_smoothing is 1.0: give a number from 0 up to"),
+        (Optimizer, {"learning_rate": 0.0}, "learning_rate is 0.0: give a number above 0 and up to 1e6, such as 1e-4"),
+        (Optimizer, {"learning_rate": float("inf")}, "learning_rate is Infinity: give a number above 0"),
+        (Optimizer, {"learning_rate": float("nan")}, "learning_rate is NaN: give a number above 0"),
+        (Optimizer, {"schedule": "linear"}, "schedule is linear: give one of constant, cosine, plateau"),
+        (Augmentation, {"shift": 1.0}, "shift is 1.0: give a number from 0 up to, but not including, 1"),
+        (Augmentation, {"zoom": -0.1}, "zoom is -0.1: give a number from 0 up to"),
+        (Augmentation, {"shear_deg": 90.0}, "shear_deg is 90.0: give degrees from 0 up to, but not including, 90"),
+        (Augmentation, {"rotation_deg": 181.0}, "rotation_deg is 181.0: give degrees from 0 to 180"),
+        (Data, {"class_names": ["cats"], "image_shape": (2, 2, 3)}, "class_names is .*: give the names of two classes"),
+        (Data, {"class_names": ["a", "a"], "image_shape": (2, 2, 3)}, "class_names is .*: give each class a name"),
+        (Data, {"class_names": ["a", "b"], "image_shape": (2**20, 2**20, 3)}, "image_shape is .*: give at most"),
+        (Data, {"class_names": ["a", "b"], "image_shape": (2, 2, 5)}, "image_shape is .*: give"),
+        (Data, {"class_names": ["a", "b"], "image_shape": (2, 2, 3), "kind": "films"}, "kind is films: give one of"),
     ],
 )
-def test_numbers_that_make_no_run_are_named_as_their_flags(wrong, flag):
-    numbers = {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1, "learning_rate": 0.1} | wrong
-    with pytest.raises(InputError, match=flag):
-        FitConfig(**numbers)
+def test_wrong_values_fail_at_construction_and_are_named(setting, values, message):
+    with pytest.raises(ValueError, match=message):
+        setting(**values)
 
 
-def test_what_tensorboard_needs_is_named_where_it_is_missing(monkeypatch):
-    numbers = {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1, "learning_rate": 0.1}
-    assert FitConfig(**numbers, tensorboard=True).tensorboard
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    assert not FitConfig(**numbers).tensorboard
-    with pytest.raises(InputError, match=r"--tensorboard needs tensorboardX: pip install -e '.\[tensorboard\]'"):
-        FitConfig(**numbers, tensorboard=True)
+def test_what_is_written_is_read_again():
+    assert msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(CONFIG))), Config) == CONFIG
+    imported = msgspec.structs.replace(CONFIG, training=None, seed=None)
+    assert msgspec.json.decode(msgspec.json.encode(imported), type=Config) == imported
+    assert imported.steps_of_an_epoch == 1
 
 
-def test_an_epoch_without_steps_is_every_picture_once():
-    config = FitConfig(epochs=5, steps_per_epoch=None, batch_size=64, learning_rate=1e-3)
-    assert [config.steps_of_an_epoch(pictures) for pictures in (60_000, 64, 65, 1)] == [938, 1, 2, 1]
-    assert FitConfig(epochs=30, steps_per_epoch=100, batch_size=20, learning_rate=1e-4).steps_of_an_epoch(7) == 100
+def test_an_epoch_is_so_many_steps_or_every_picture_once():
+    assert CONFIG.steps_of_an_epoch == 100
+    assert changed(training={"steps_per_epoch": None, "batch_size": 2}).steps_of_an_epoch == 4
 
 
-@pytest.mark.parametrize(
-    "every, done, stretches",
-    [
-        (None, 0, [range(0, 5), range(5, 10)]),
-        (2, 0, [range(0, 2), range(2, 4), range(4, 5), range(5, 7), range(7, 9), range(9, 10)]),
-        (2, 3, [range(3, 4), range(4, 5), range(5, 7), range(7, 9), range(9, 10)]),
-        (None, 6, [range(6, 10)]),
-        (7, 0, [range(0, 5), range(5, 10)]),
-        (2, 10, []),
-    ],
-)
-def test_stretches_end_with_epochs_and_where_a_checkpoint_is_due(every, done, stretches):
-    config = FitConfig(epochs=2, steps_per_epoch=5, batch_size=1, learning_rate=0.1, checkpoint_every=every)
-    assert list(config.stretches(3, done)) == stretches
-
-
-@given(
-    epochs=st.integers(1, 5),
-    steps=st.integers(1, 12),
-    every=st.none() | st.integers(1, 15),
-    share=st.floats(0, 1),
-)
-def test_stretches_from_anywhere_have_each_step_once_and_the_same_ends(epochs, steps, every, share):
-    config = FitConfig(epochs=epochs, steps_per_epoch=steps, batch_size=1, learning_rate=0.1, checkpoint_every=every)
-    done = int(share * epochs * steps)
-    whole, rest = (list(config.stretches(1, start)) for start in (0, done))
-    assert [step for stretch in rest for step in stretch] == [*range(done, epochs * steps)]
-    assert [stretch.stop for stretch in rest] == [stretch.stop for stretch in whole if stretch.stop > done]
-    assert {epoch * steps for epoch in range(1, epochs + 1)} <= {stretch.stop for stretch in whole}
+def test_every_setting_has_a_bound_in_words():
+    """So that a wrong value is answered by what to give."""
+    for setting in (Training, Optimizer, Augmentation):
+        for name, kind in get_type_hints(setting, include_extras=True).items():
+            if "int" in str(kind) or "float" in str(kind):
+                assert "description" in str(kind) or "above 0" in str(kind), (setting, name)
+    assert issubclass(Training, Setting)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from jaxconv.errors import InputError
+from jaxconv.runtime.errors import InputError
 
 
 class Folder:

@@ -2,12 +2,20 @@
 
     python -m tools.bench --data data/cats_and_dogs_small
     python -m tools.bench --only step inference         # on drawn pictures
+    python -m tools.bench --only growth
 
-Each contestant runs in a process of its own; they take turns within every round, so that a busy machine slows all of
-them. Medians are shown with lowest and highest, and the ratio to jaxconv's median. Peers come with the extra `bench`;
-those that are not installed are left out, and named.
+Each contestant runs in a process of its own. The contestants take turns within every round, so that a busy machine
+slows all of them alike. The table has medians with lowest and highest, and how jaxconv's median compares. The peers
+come with the extra `bench`; a line names the peers that are not installed, and they are left out.
+
+The part `growth` takes long and runs only when it is named. It measures jaxconv alone: time and memory against the
+number of pictures, and images/s against the threads of the loader. In its first table, "beyond" is the memory that the
+process holds after its last epoch, less the decoded pictures and what the process held before it read a picture, with
+its programs compiled. The last row has only 1 GB of memory left (`ulimit -v`), where more than 7,400 pictures are
+decoded again at every access.
 """
 
+import argparse
 import contextlib
 import importlib.metadata
 import importlib.util
@@ -19,22 +27,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.command import bare_parser
-from jaxconv.errors import InputError, one_line_errors
-from jaxconv.workdir import write_json
-from tools.turns import Found, start, table, take_turns
+from jaxconv.runtime.cli import bare_parser, one_line_errors
+from jaxconv.runtime.errors import InputError
+from jaxconv.runtime.files import write_json
+from tools.benchmarks import growth
+from tools.benchmarks.protocol import Found, start, table, take_turns
 
 PACKAGES = ("jax", "keras", "tensorflow-cpu", "torch", "numpy", "grain", "opencv-python-headless", "pillow")
 
 
-def machine() -> dict[str, Any]:
-    """Where this was measured, and with what; the device is the one that JAX computes on.
-
-    It is asked for in another process, because JAX takes a GPU's memory for itself.
-    """
+def describe_machine() -> dict[str, Any]:
+    """The processor, JAX's device, and the versions of everything that was measured."""
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         cpu = Path("/proc/cpuinfo").read_text().split("model name", 1)[-1].split(":", 1)[-1].splitlines()[0].strip()
+    # In another process, because JAX takes a GPU's memory for itself.
     code = "import jax; print(jax.devices()[0].device_kind)"
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     device = asked.stdout.strip() if asked.returncode == 0 else "unknown"
@@ -45,13 +52,6 @@ def machine() -> dict[str, Any]:
     return found
 
 
-def drawn_pictures() -> Path:
-    """The demo's folder."""
-    from jaxconv import demo  # which --help need not wait for
-
-    return demo.write(Path("data/demo"))
-
-
 def _input(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str, Found]:
     if part == "input-one-core" and not hasattr(os, "sched_setaffinity"):
         print(f"{part} is left out: only on Linux can a process be kept to one core", flush=True)
@@ -60,12 +60,11 @@ def _input(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str
 
 
 def _net(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str, Found]:
-    """keras-grain is another loader for the net of keras-jax."""
-    names = [name for name in names if name != "keras-grain"]
+    names = [name for name in names if name != "keras-grain"]  # another loader for the net of keras-jax
     return start(names, data, rounds) if part == "start" else take_turns(part, names, data, rounds)
 
 
-PEERS = {  # and the packages they need
+PEERS = {  # and the packages that each needs
     "keras-tensorflow": ("keras", "tensorflow", "scipy"),
     "keras-jax": ("keras", "scipy"),
     "keras-grain": ("keras",),
@@ -79,22 +78,11 @@ PARTS = {
     "epoch": _net,
     "start": _net,
 }
-
-
-def chosen(flag: str, given: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
-    """All that are known, if none is given.
-
-    Raises:
-        InputError: one that is not known.
-    """
-    for name in given or ():
-        if name not in known:
-            raise InputError(f"{flag} {name}: give some of {', '.join(known)}")
-    return known if given is None else given
+GROWTH = "growth"
 
 
 def installed(names: Sequence[str]) -> Iterator[str]:
-    """The peers that can be run here; the others are named."""
+    """The peers that can run here; a line is printed for each of the others."""
     for name in names:
         if missing := [package for package in PEERS[name] if importlib.util.find_spec(package) is None]:
             print(f"{name} is left out: {', '.join(missing)} is not installed (pip install '.[bench]')", flush=True)
@@ -102,35 +90,64 @@ def installed(names: Sequence[str]) -> Iterator[str]:
             yield name
 
 
-@one_line_errors
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
+def find_pictures(data: Path | None) -> Path:
+    """The folder of pictures; without one, the demo's pictures are drawn.
+
+    Raises:
+        InputError: the folder does not have two classes in train and validation.
+    """
+    if data is None:
+        from jaxconv.data import demo
+
+        return demo.write(Path("data/demo"))
+    from jaxconv.data.records import list_classes
+
+    for split in ("train", "validation"):
+        if not (data / split).is_dir():
+            raise InputError(f"--data {data} has no folder {split}: name a folder of train and validation")
+        if len(names := list_classes(data / split)[0]) != 2:
+            raise InputError(
+                f"--data {data} has {len(names)} classes in {split}: the net of the benchmark tells two apart"
+            )
+    return data
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The checked flags."""
     parser = bare_parser("tools.bench", __doc__)
     parser.add_argument("--data", type=Path, help="folder of train and validation (default: drawn pictures)")
-    parser.add_argument("--only", nargs="+", metavar="PART", help="some parts; a wrong one is answered by the list")
-    parser.add_argument("--against", nargs="*", metavar="PEER", help="some peers or none, likewise")
+    parts, peers = [*PARTS, GROWTH], [*PEERS]
+    parts_help = f"parts to measure, of {', '.join(parts)} (default: all but {GROWTH}, which takes long)"
+    parser.add_argument("--only", nargs="+", choices=parts, default=[*PARTS], metavar="PART", help=parts_help)
+    peers_help = f"peers to measure, or none, of {', '.join(peers)} (default: all)"
+    parser.add_argument("--against", nargs="*", choices=peers, default=peers, metavar="PEER", help=peers_help)
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write every figure there too")
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         raise InputError(f"--rounds is {arguments.rounds}: give a whole number above 0")
-    parts = chosen("--only", arguments.only, [*PARTS])
-    against = chosen("--against", arguments.against, [*PEERS])
-    data = arguments.data or drawn_pictures()
-    for split in ("train", "validation"):
-        if not (data / split).is_dir():
-            raise InputError(f"--data {data} has no folder {split}: name a folder of train and validation")
+    return arguments
 
-    names = ["jaxconv", *installed(against)]
+
+@one_line_errors
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure the parts in turn, and print a table of each."""
+    arguments = parse(argv)
+    data = find_pictures(arguments.data)
+    compared = [part for part in arguments.only if part != GROWTH]
+    names = ["jaxconv", *installed(arguments.against)] if compared else []
     found: dict[str, Found] = {}
-    for part in parts:
+    for part in compared:
         new = PARTS[part](part, names, data, arguments.rounds)
         if new:
             print(table(new), flush=True)
         found |= new
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    grown = growth.measure(data) if GROWTH in arguments.only else {}
+    machine = describe_machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
     if arguments.json:
-        write_json(arguments.json, {"machine": machine(), "data": str(data), "figures": found})
+        growth_rows = {GROWTH: grown} if grown else {}
+        write_json(arguments.json, {"machine": machine, "data": str(data), "figures": found} | growth_rows)
 
 
 if __name__ == "__main__":

@@ -1,71 +1,86 @@
-"""The trained net of a run as one file that JAX alone can load: weights inside, any number of pictures at once.
+"""Export the trained net of a run as one file. JAX alone can load it; jaxconv and Flax are not needed.
 
     python -m tools.export runs/catsdogs-aug-dropout-seed0 --to model.stablehlo
 
-Writes StableHLO, as jax.export serializes it, for a CPU and for CUDA; and beside it model.stablehlo.json: class names,
-image shape, how pictures become it, and of which run and epoch it is. Whoever loads it needs neither jaxconv nor Flax:
+The file holds the weights, and the program in StableHLO, the portable form in which JAX hands programs to compilers.
+It runs on a CPU and on CUDA, for any number of pictures at once. Beside it, model.stablehlo.json has the class names,
+the image shape, how to resize pictures, and the run and epoch of the net. To use the net:
 
     import json
 
     import jax
+    import numpy as np
     from jax import export
+    from PIL import Image
 
     net = export.deserialize(open("model.stablehlo", "rb").read())
     about = json.load(open("model.stablehlo.json"))
     predict = jax.jit(net.call, compiler_options=about["cpu_compiler_options"])  # on a GPU: jax.jit(net.call)
-    probabilities = predict(images)  # float32[n, classes] of uint8[n, height, width, channels]
 
-JAX promises that a later version loads it for half a year.
+    height, width, channels = about["image_shape"]
+    picture = Image.open("cat.jpg").convert(about["mode"])
+    picture = picture.resize((width, height), Image.Resampling[about["interpolation"].upper()])
+    images = np.asarray(picture, np.uint8).reshape(1, height, width, channels)
+
+    probabilities = predict(images)  # float32[n, classes] of uint8[n, height, width, channels]
+    print(about["class_names"][probabilities[0].argmax()])
+
+JAX promises that its versions of the next six months can load the file.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxconv.errors import InputError, one_line_errors
-from jaxconv.workdir import write_json, write_whole
+from jaxconv.runtime.cli import one_line_errors
+from jaxconv.runtime.errors import InputError
+from jaxconv.runtime.files import write_json, write_whole
 from tools import net
 
 if TYPE_CHECKING:
-    from jaxconv.trained import Trained
+    from jaxconv.analysis.predictor import Predictor
 
 PLATFORMS = ("cpu", "cuda")
+MODES = {1: "L", 3: "RGB"}  # Pillow's names for grey and coloured pictures, by the number of channels
 
 
-def serialize(trained: "Trained") -> bytes:
-    """Its prediction: uint8[n, h, w, c] to float32[n, k], for any n from 1 on."""
+def serialize(predictor: "Predictor") -> bytes:
+    """The exported prediction, from uint8[n, h, w, c] to float32[n, k] for any n from 1 on."""
     import jax
     import jax.numpy as jnp
     from jax import export
 
-    from jaxconv.train_step import probabilities, scale
+    from jaxconv.training.losses import probabilities
 
-    weights = jax.device_get(trained.state.weights)  # as constants, which belong to no device
+    state = predictor.state
+    variables = jax.device_get(state.variables)  # constants of the program, which belong to no device
 
     def predict(images: jax.Array) -> jax.Array:
-        logits: Any = trained.model.apply({"params": jax.tree.map(jnp.asarray, weights)}, scale(images), train=False)
+        logits: Any = state.apply_fn(jax.tree.map(jnp.asarray, variables), images, train=False)
         return probabilities(logits)
 
-    height, width, channels = trained.image_shape
+    height, width, channels = predictor.image_shape
     shape = export.symbolic_shape(f"n, {height}, {width}, {channels}")
     exported = export.export(jax.jit(predict), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, jnp.uint8))
     return bytes(exported.serialize())
 
 
-def describe(trained: "Trained") -> dict[str, Any]:
-    """What a user of the file has to know."""
+def describe(predictor: "Predictor") -> dict[str, Any]:
+    """The content of the JSON file beside the net."""
     import jax
 
-    from jaxconv.compilation import CPU_OPTIONS
+    from jaxconv.runtime.compilation import CPU_OPTIONS
 
+    names = predictor.class_names
     return {
-        "class_names": trained.class_names,
-        "input": f"uint8[n, {', '.join(map(str, trained.image_shape))}]: pictures, height, width, channels; 0 to 255",
-        "output": f"float32[n, {len(trained.class_names)}]: the probability of each class",
-        "image_shape": list(trained.image_shape),
-        "interpolation": trained.config["data"]["interpolation"],
-        "run": str(trained.workdir),
-        "epoch": trained.epoch,
+        "class_names": names,
+        "input": f"uint8[n, {', '.join(map(str, predictor.image_shape))}]: pictures, height, width, channels; 0 to 255",
+        "output": f"float32[n, {len(names)}]: the probability of each class",
+        "image_shape": list(predictor.image_shape),
+        "mode": MODES.get(predictor.image_shape[-1]),
+        "interpolation": predictor.config.data.interpolation,
+        "run": str(predictor.workdir),
+        "epoch": predictor.epoch,
         "platforms": PLATFORMS,
         "jax": jax.__version__,
         "cpu_compiler_options": CPU_OPTIONS,
@@ -74,19 +89,19 @@ def describe(trained: "Trained") -> dict[str, Any]:
 
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Parse the command line, and write the net and the JSON file beside it."""
     assert __doc__
     parser = net.parser("tools.export", __doc__)
-    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="file to write")
     arguments = parser.parse_args(argv)
-    trained = net.read(arguments)
-    content, to = serialize(trained), arguments.to
+    predictor = net.read(arguments)
+    content, to = serialize(predictor), arguments.to
     try:
         write_whole(to, content)
-        write_json(to.with_name(f"{to.name}.json"), describe(trained))
+        write_json(to.with_name(f"{to.name}.json"), describe(predictor))
     except OSError as error:
         raise InputError(f"--to {to} cannot be written ({error.strerror}): name another file") from error
-    print(f"{to}: {len(content) / 1e6:.1f} MB, epoch {trained.epoch:g}, classes {', '.join(trained.class_names)}")
+    print(f"{to}: {len(content) / 1e6:.1f} MB, epoch {predictor.epoch:g}, classes {', '.join(predictor.class_names)}")
 
 
 if __name__ == "__main__":

@@ -1,100 +1,114 @@
-"""What a trained net sees in a picture: section 5.4 of *Deep Learning with Python*, of your own run.
+"""Look into a trained net with one picture: section 5.4 of *Deep Learning with Python* on a run of your own.
 
-activations_<layer>.png      the map of each filter, of every convolution and pooling (5.4.1)
-filters.png                  the first convolution's kernels
-filter_patterns_<layer>.png  pictures that excite filters of a later convolution, by gradient ascent (5.4.2)
-gradcam.png                  where the picture speaks for each of the two likeliest classes (5.4.3, Grad-CAM)
+activations_<layer>.png      the map of each filter, for every convolution and pooling (5.4.1)
+filters.png                  the kernels of the first convolution
+filter_patterns_<layer>.png  pictures that excite the filters of a later convolution, by gradient ascent (5.4.2)
+gradcam.png                  the evidence for each of the two likeliest classes, by its place in the picture (5.4.3);
+                             the method is Grad-CAM, which weighs the maps of the last convolution by gradients
 
     python -m tools.inspect runs/catsdogs-plain-seed0 data/cats_and_dogs_small/test/cats/cat.1700.jpg
     python -m tools.inspect runs/mnist-convnet-seed0 seven.png --layer Conv_1 --out figures
 
-Each map is as bright as it gets at its own largest value; one that is 0 all over is crossed out. The picture is decoded
-and squashed to the size that the net was trained on. MNIST's nets expect a white digit on black.
+The default folder is in the run directory and has the name of the picture and eight digits, which tell pictures of one
+name in different folders apart. In the names of figures, nested layers have a hyphen for their slash.
+
+Each map is as bright as its own maximum allows; a map of zeros is crossed out. The picture is decoded and resized as in
+training, without keeping its proportions. The nets of MNIST expect a white digit on black.
 """
 
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxconv.errors import InputError, one_line_errors
-from tools import files, net
+from jaxconv.runtime import files
+from jaxconv.runtime.cli import one_line_errors
+from jaxconv.runtime.errors import InputError
+from tools import net
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from jaxconv.trained import Trained
+    from jaxconv.analysis.predictor import Predictor
 
 PATTERNS = 32  # a grid of 8x4
 
 
-def inspect(trained: "Trained", image: "np.ndarray", layer: str | None, folder: Path) -> str:
-    """Write all figures to `folder`; returns what the net takes the picture for. `image` is uint8[h, w, c].
+def inspect(predictor: "Predictor", image: "np.ndarray", layer: str | None, folder: Path) -> str:
+    """Write all figures for an image, uint8[h, w, c], to a folder; returns the two likeliest classes as text.
 
     Raises:
-        InputError: the net has no convolutions, or none of the name `layer`.
+        InputError: the net has no convolution, or none of the name `layer`.
     """
-    from jaxconv import insight, insight_figures
+    from jaxconv.analysis import interpret
 
-    names = insight.convolutions(trained)
+    names = interpret.convolutions(predictor)
     layer = layer or names[-1]
     if layer not in names:
         raise InputError(f"--layer {layer} is no convolution of this net: give one of {', '.join(names)}")
-    for name, maps in insight.responses(trained, image).items():
+    _write_layers(predictor, image, names[0], layer, folder)
+    return _write_grad_cam(predictor, image, names[-1], folder)
+
+
+def _write_layers(predictor: "Predictor", image: "np.ndarray", first: str, layer: str, folder: Path) -> None:
+    """Write the activations of all layers, the kernels of the first, and the patterns of one."""
+    from jaxconv.analysis import interpret, interpret_figures
+
+    for name, maps in interpret.activations(predictor, image).items():
         rows, columns, filters = maps.shape
         silent = int((maps.max((0, 1)) == 0).sum())
         title = f"{name}: {filters} maps of {rows}x{columns}, {silent or 'none'} of them silent"
-        insight_figures.write_responses(maps, folder / f"activations_{name}.png", title)
-    kernels = insight.kernels(trained, names[0])
-    title = f"{names[0]}: {len(kernels)} kernels of {'x'.join(map(str, kernels.shape[1:]))}"
-    insight_figures.write_kernels(kernels, folder / "filters.png", title)
-    filters = range(min(PATTERNS, insight.kernels(trained, layer).shape[0]))
+        interpret_figures.write_activations(maps, folder / f"activations_{file_name(name)}.png", title)
+    kernels = interpret.kernels(predictor, first)
+    title = f"{first}: {len(kernels)} kernels of {'x'.join(map(str, kernels.shape[1:]))}"
+    interpret_figures.write_kernels(kernels, folder / "filters.png", title)
+    filters = range(min(PATTERNS, len(interpret.kernels(predictor, layer))))
+    patterns = interpret.maximize_activation(predictor, layer, filters)
     title = f"{layer}: pictures that excite its filters {filters[0]} to {filters[-1]}"
-    path = folder / f"filter_patterns_{layer}.png"
-    insight_figures.write_patterns(insight.patterns(trained, layer, filters), path, title)
-    probabilities = trained.predict(image[None])[0]
+    interpret_figures.write_patterns(patterns, folder / f"filter_patterns_{file_name(layer)}.png", title)
+
+
+def _write_grad_cam(predictor: "Predictor", image: "np.ndarray", layer: str, folder: Path) -> str:
+    from jaxconv.analysis import interpret, interpret_figures
+
+    probabilities = predictor.probabilities(image[None])[0]
     likeliest = probabilities.argsort()[::-1][:2]
-    heat = insight.grad_cam(trained, image[None])[0]
-    verdict = ", ".join(f"{trained.class_names[i]} {probabilities[i]:.1%}" for i in likeliest)
-    heats = {trained.class_names[i]: heat[i] for i in likeliest}
-    insight_figures.write_grad_cam(image, heats, folder / "gradcam.png", f"Grad-CAM of {names[-1]}: {verdict}")
+    heat = interpret.grad_cam(predictor, image[None])[0]
+    verdict = ", ".join(f"{predictor.class_names[i]} {probabilities[i]:.1%}" for i in likeliest)
+    heats = {predictor.class_names[i]: heat[i] for i in likeliest}
+    interpret_figures.write_grad_cam(image, heats, folder / "gradcam.png", f"Grad-CAM of {layer}: {verdict}")
     return verdict
 
 
-def read_picture(trained: "Trained", path: Path) -> "np.ndarray":
-    """A picture file as the net takes it.
+def file_name(layer: str) -> str:
+    """A layer as a part of a file's name."""
+    return layer.replace("/", "-")
 
-    Raises:
-        InputError: it cannot be read or decoded.
-    """
-    from jaxconv.records import quiet_pillow, reason
 
-    try:
-        with quiet_pillow():
-            return trained.decode(path.read_bytes())
-    except MemoryError:  # no fault of the file
-        raise
-    # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more on damaged files.
-    except Exception as error:
-        raise InputError(f"{path} is no picture that can be decoded ({reason(error)}): name another file") from error
+def default_folder(run: Path, picture: Path) -> Path:
+    """The folder for a picture's figures in a run directory: the same for each use of this file, and for no other."""
+    digits = hashlib.sha256(os.fsencode(picture.resolve())).hexdigest()[:8]
+    return run / "figures" / f"{picture.stem}-{digits}"
 
 
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Parse the command line, draw, and print the prediction and the folder."""
     assert __doc__
     parser = net.parser("tools.inspect", __doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="a picture")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="(default: figures/<FILE's name> in the run directory)")
-    parser.add_argument("--layer", metavar="NAME", help="of the patterns (default: the last convolution)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder (default: RUN/figures/<picture>-<digits>)")
+    parser.add_argument("--layer", metavar="NAME", help="layer of the patterns (default: the last convolution)")
     arguments = parser.parse_args(argv)
-    trained = net.read(arguments)
-    image = read_picture(trained, arguments.file)
-    folder = arguments.out or arguments.run / "figures" / arguments.file.stem
+    predictor = net.read(arguments)
+    image = predictor.read_picture(arguments.file)
+    folder = arguments.out or default_folder(arguments.run, arguments.file)
     try:
-        verdict = inspect(trained, image, arguments.layer, folder)
+        verdict = inspect(predictor, image, arguments.layer, folder)
     except OSError as error:
         raise InputError(f"--out {folder} cannot be written ({error.strerror}): name another folder") from error
-    print(files.printable(f"{arguments.file}: {verdict} (epoch {trained.epoch:g}). The figures are in {folder}"))
+    print(files.printable(f"{arguments.file}: {verdict} (epoch {predictor.epoch:g}). The figures are in {folder}"))
 
 
 if __name__ == "__main__":

@@ -1,45 +1,83 @@
-"""The trained net that a command works with: the flags that choose it, and how it is read."""
+"""The flags of the commands that use a trained net, and the reading of that net."""
 
 import argparse
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.command import add_low_memory, bare_parser
-from jaxconv.errors import InputError
-from jaxconv.workdir import CONFIG
+from jaxconv.runs.directory import CONFIG
+from jaxconv.runtime.cli import add_low_memory, bare_parser, quiet_orbax
+from jaxconv.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxconv.trained import Trained
+    import flax.linen as nn
+
+    from jaxconv.analysis.predictor import Predictor
 
 
 def parser(command: str, docstring: str) -> argparse.ArgumentParser:
-    """A parser with the run and its epoch."""
+    """A parser with the flags for the run, its epoch and its net."""
     flags = bare_parser(command, docstring)
     flags.add_argument("run", type=Path, metavar="RUN", help="run directory")
     flags.add_argument(
         "--epoch",
         choices=("best", "last"),
-        help="whose weights: the best by val_loss, or the last (default: best, or last if validated on the test)",
+        help="use the weights with the lowest val_loss, or the latest (default: best, but last for a run that was "
+        "validated on its test pictures)",
     )
+    add_model(flags)
     add_low_memory(flags)
     return flags
 
 
-def read(arguments: argparse.Namespace) -> "Trained":
-    """The net that the flags say.
+def add_model(flags: argparse.ArgumentParser) -> None:
+    """Add the flag that names a net of your own."""
+    flags.add_argument(
+        "--model", metavar="MODULE:CLASS", help="class of the net, if it is one of your own, such as mynets:ResNet"
+    )
+
+
+def read(arguments: argparse.Namespace) -> "Predictor":
+    """The trained net that the flags name.
 
     Raises:
-        InputError: the directory is no run's, or as `trained.load`.
+        InputError: the directory holds no run, or as `import_model` and `Predictor`.
     """
     run: Path = arguments.run
     if not (run / CONFIG).is_file():
         seeds = sorted(path.parent.name for path in run.glob(f"seed*/{CONFIG}"))
         cure = f"name that of one of its seeds, such as {run / seeds[0]}" if seeds else "name one that was trained"
         raise InputError(f"{run} is not the directory of a run, it has no {CONFIG}: {cure}")
-    from jaxconv import trained
-    from jaxconv.checkpoints import quiet_orbax
-    from jaxconv.compilation import use_cache
+    from jaxconv.analysis.predictor import Predictor
+    from jaxconv.runtime.compilation import use_cache
 
     use_cache()
     quiet_orbax()
-    return trained.load(run, best={"best": True, "last": False}.get(arguments.epoch))
+    best = {"best": True, "last": False}.get(arguments.epoch)
+    return Predictor(run, best=best, model=import_model(arguments.model))
+
+
+def import_model(name: str | None) -> "nn.Module | None":
+    """The net that `--model` names: a net, or a class whose fields all have defaults; None without the flag.
+
+    Raises:
+        InputError: there is no such class, or it is not the class of a net.
+    """
+    if name is None:
+        return None
+    import flax.linen as nn
+
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"--model {name} cannot be imported ({error}): give it as MODULE:CLASS") from error
+    if isinstance(found, type) and issubclass(found, nn.Module):
+        try:
+            return found()
+        except TypeError as error:
+            why = f"needs fields without a default ({error})"
+            raise InputError(f"--model {name} {why}: name a net with these fields in its module") from error
+    if not isinstance(found, nn.Module):
+        raise InputError(f"--model {name} is not a Flax linen module: name one as MODULE:CLASS")
+    return found

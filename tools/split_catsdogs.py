@@ -1,9 +1,11 @@
-"""The 2,000 + 1,000 + 1,000 photos of the book (section 5.2.2, code 5-4), copied from the cats and dogs of Kaggle.
+"""Copy the book's 2,000 + 1,000 + 1,000 photos out of Kaggle's cats and dogs (section 5.2.2, code 5-4).
 
     python -m tools.split_catsdogs --source train.zip --dest data/cats_and_dogs_small
     python -m tools.split_catsdogs --download --dest data/cats_and_dogs_small
 
-Photos are chosen by the number in their file's name, so that everyone gets the same split.
+Photos are chosen by the number in their file name, so that everyone gets the same split. There are two sources of the
+photos: train.zip of Kaggle's competition "Dogs vs. Cats" (kaggle.com/c/dogs-vs-cats/data, with an account), or
+--download, which takes them from Microsoft (787 MiB, without an account).
 """
 
 import argparse
@@ -13,22 +15,18 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from experiments.command import Parser
-from jaxconv.downloads import fetch, interruptible
-from jaxconv.errors import InputError, one_line_errors
-from jaxconv.records import decode_rgb, quiet_pillow
+from jaxconv.runtime.cli import bare_parser, one_line_errors
+from jaxconv.runtime.errors import InputError
 from tools.archives import Files, open_files, open_inner, read, readable
 
 SPLITS = {"train": range(1000), "validation": range(1000, 1500), "test": range(1500, 2000)}
 KINDS = ("cat", "dog")
 
-# Where a photo lies: Kaggle's train.zip or its folder; Microsoft's archive or its folder.
+# The name of a photo in Kaggle's train.zip, in its folder, in Microsoft's archive, and in its folder.
 LAYOUTS = ("train/{kind}.{number}.jpg", "{kind}.{number}.jpg", "PetImages/{Kind}/{number}.jpg", "{Kind}/{number}.jpg")
-EMPTY_CAT, SPARE_CAT = 666, 2500  # Microsoft's archive ships cat 666 with no bytes in it
+EMPTY_CAT, SPARE_CAT = 666, 2500  # Microsoft's archive has no bytes in cat 666
 
-MAX_PHOTO = 50_000_000  # bytes; the real ones have 33 kB on average
+MAX_PHOTO = 50_000_000  # bytes; the real photos have 33 kB on average
 MAX_INNER = 2_000_000_000  # bytes; Microsoft's archive of 25,000 photos has 825 million
 
 URL = "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/kagglecatsanddogs_5340.zip"
@@ -39,11 +37,11 @@ SIZE = 824_887_076  # bytes
 def split(source: Path, dest: Path) -> None:
     """Copy the book's photos to `dest/{train,validation,test}/{cats,dogs}/`: 1000, 500 and 500 of each class.
 
-    `source` is Kaggle's train.zip, its dogs-vs-cats.zip, Microsoft's kagglecatsanddogs_5340.zip, or one of them
-    unpacked. Every photo is decoded once. `dest` appears whole or not at all.
+    `source` is Kaggle's train.zip or dogs-vs-cats.zip, or Microsoft's kagglecatsanddogs_5340.zip, packed or unpacked.
+    Every photo is decoded once, as a check. `dest` appears whole or not at all.
 
     Raises:
-        InputError: `source` lacks photos or holds broken ones, or `dest` cannot be written or is there already.
+        InputError: `source` lacks photos or has broken photos, or `dest` exists or cannot be written.
     """
     dest, origin = _check_dest(dest), Path(os.path.realpath(source))
     if dest.is_relative_to(origin) or origin.is_relative_to(dest):
@@ -65,6 +63,8 @@ def split(source: Path, dest: Path) -> None:
 
 def _download(folder: Path) -> Path:
     """Microsoft's archive, kept in `folder`."""
+    from jaxconv.data.downloads import fetch
+
     archive = folder / Path(URL).name
     cure = f"try again later, or fetch it in another way and put it at {archive}"
     try:
@@ -85,7 +85,7 @@ def _check_dest(dest: Path) -> Path:
 
 
 def _open_source(source: Path, stack: contextlib.ExitStack) -> Files:
-    """The files of a folder or archive, or of the train.zip in it, open as long as `stack`."""
+    """The files of a folder or an archive, or of the train.zip in it. They are open as long as `stack`."""
     with readable(source, cure="give --source an archive or a folder"):
         files = stack.enter_context(open_files(source))
     if _layout(files) is None and files.size("train.zip") is not None:
@@ -94,12 +94,12 @@ def _open_source(source: Path, stack: contextlib.ExitStack) -> Files:
 
 
 def _photos() -> list[tuple[str, str, int]]:
-    """The split, kind and number of every photo, in the order of the splits."""
+    """The split, the kind and the number of every photo, in the order of the splits."""
     return [(part, kind, number) for part, numbers in SPLITS.items() for kind in KINDS for number in numbers]
 
 
 def _layout(files: Files) -> str | None:
-    """The first layout that any of the photos follows."""
+    """The first layout that a photo follows; None if no photo follows any."""
     for layout in LAYOUTS:
         if any(files.size(_name(layout, kind, number)) is not None for _, kind, number in _photos()):
             return layout
@@ -111,7 +111,7 @@ def _name(layout: str, kind: str, number: int) -> str:
 
 
 def _choose(files: Files) -> dict[str, str]:
-    """The file to copy for each file to write."""
+    """The source of each file to write."""
     layout = _layout(files)
     if layout is None:
         raise InputError(
@@ -134,6 +134,10 @@ def _choose(files: Files) -> dict[str, str]:
 
 
 def _copy(files: Files, members: dict[str, str], folder: Path) -> None:
+    from tqdm import tqdm
+
+    from jaxconv.data.images import quiet_pillow
+
     with quiet_pillow():
         for target, name in tqdm(members.items(), "copying", unit="photo", leave=False, disable=None):
             data = _photo(files, name)
@@ -142,7 +146,9 @@ def _copy(files: Files, members: dict[str, str], folder: Path) -> None:
 
 
 def _photo(files: Files, name: str) -> bytes:
-    """The bytes of a file that decodes as a picture."""
+    """The bytes of a file, which are checked to be a picture."""
+    from jaxconv.data.images import decode_rgb
+
     data = read(files, name, MAX_PHOTO)
     what = f"({len(data)} bytes) is no picture that can be decoded"
     with readable(files.where / name, what):
@@ -150,30 +156,33 @@ def _photo(files: Files, name: str) -> bytes:
     return data
 
 
-@one_line_errors
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse the command line, download if asked to, and split."""
-    parser = Parser(
-        prog="python -m tools.split_catsdogs",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="The photos: train.zip of Kaggle's competition 'Dogs vs. Cats' (kaggle.com/c/dogs-vs-cats/data, with an "
-        "account),\nor --download, from Microsoft (787 MiB, no account).",
-    )
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    assert __doc__
+    parser = bare_parser("tools.split_catsdogs", __doc__)
     origin = parser.add_mutually_exclusive_group(required=True)
     origin.add_argument(
-        "--source", type=Path, help="train.zip, dogs-vs-cats.zip, kagglecatsanddogs_5340.zip, or unpacked"
+        "--source",
+        type=Path,
+        help="train.zip, dogs-vs-cats.zip or kagglecatsanddogs_5340.zip, or the folder of an unpacked archive",
     )
     origin.add_argument(
         "--download",
         action="store_true",
-        help="get kagglecatsanddogs_5340.zip, kept in the folder that holds DEST and used again if there",
+        help="get kagglecatsanddogs_5340.zip; it is kept in the folder above DEST, and used again if it is there",
     )
     parser.add_argument("--dest", type=Path, required=True, help="the folder to make, with train, validation and test")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+@one_line_errors
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line, download if asked to, and split."""
+    arguments = _parse(argv)
+    from jaxconv.data.downloads import interruptible
+
     with interruptible():
-        dest = _check_dest(args.dest)  # before the long download
-        split(args.source or _download(dest.parent), dest)
+        dest = _check_dest(arguments.dest)  # before the long download
+        split(arguments.source or _download(dest.parent), dest)
 
 
 if __name__ == "__main__":

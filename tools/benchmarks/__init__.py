@@ -1,1 +1,1 @@
-"""Measurements of single parts, beside `tools.bench`, which compares the whole with its peers."""
+"""The measurements of `tools.bench`, and `staircase`, a command of its own."""

@@ -2,14 +2,14 @@
 
     python -m tools.benchmarks.staircase --rounds 5
 
-The chapter's net, 32 pictures of 150x150 a step; and a small residual net with batch norm, 64 pictures of 96x96, which
-has nothing of jaxconv but its `jit` and its setting of memory. Every rung runs in a process of its own; they take turns
-within every round, so that a busy machine slows all of them. Medians are shown, with the best round.
+The rungs of the chapter's net take 32 pictures of 150x150 a step. The rungs of a small residual net with batch norm
+take 64 pictures of 96x96, and have nothing of jaxconv but its `jit` and its setting of memory. Every rung runs in a
+process of its own. The rungs take turns within every round, so that a busy machine slows all of them alike. The table
+has medians, with the best round.
 """
 
 import contextlib
 import functools
-import json
 import resource
 import sys
 import tempfile
@@ -19,18 +19,19 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments.command import bare_parser
-from jaxconv import machine as keeping
-from jaxconv.errors import InputError, one_line_errors
-from tools.bench import machine
-from tools.turns import working
+from jaxconv.runtime import machine
+from jaxconv.runtime.cli import bare_parser, one_line_errors
+from jaxconv.runtime.errors import InputError
+from tools.bench import describe_machine
+from tools.benchmarks.protocol import serve, working
 
 if TYPE_CHECKING:
     import flax.linen as nn
+    import optax
 
 
 class Rung(NamedTuple):
-    """Something to time: its net, and what it has of jaxconv."""
+    """A net, and the parts of jaxconv that it has."""
 
     heading: str
     net: str
@@ -57,7 +58,7 @@ def build(rung: Rung) -> "nn.Module":
     """A linen module of one logit."""
     import flax.linen as nn
 
-    from jaxconv import layers
+    from jaxconv.models import layers
 
     class Chapter(nn.Module):
         @nn.compact
@@ -85,78 +86,80 @@ def build(rung: Rung) -> "nn.Module":
     return Chapter() if rung.net == "chapter" else Residual()
 
 
+def step_function(model: "nn.Module", tx: "optax.GradientTransformation", labels: Any) -> Callable[..., Any]:
+    """A training step in plain JAX: (state, images) to the new state and the loss."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    def step(state: Any, images: Any) -> Any:
+        params, collections, moments, key = state
+        key, dropout = jax.random.split(key)
+
+        def loss(params: Any) -> Any:
+            rngs, x = {"dropout": dropout}, images.astype(jnp.float32) / 255
+            kept = [*collections]
+            logits, new = model.apply({"params": params, **collections}, x, train=True, rngs=rngs, mutable=kept)
+            return optax.sigmoid_binary_cross_entropy(logits[:, 0], labels).mean(), new
+
+        (value, collections), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, moments = tx.update(gradients, moments, params)
+        return (optax.apply_updates(params, updates), collections, moments, key), value
+
+    return step
+
+
 class Worker:
     """One rung, ready to be timed."""
 
     def __init__(self, name: str, learning_rate: float = 1e-4) -> None:
         rung = RUNGS[name]
         if rung.memory:
-            keeping.keep_freed_memory()
+            machine.keep_freed_memory()  # before JAX starts its threads
         import jax
         import jax.numpy as jnp
         import numpy as np
-        import optax
 
-        from jaxconv.compilation import jit
-        from jaxconv.train_step import rmsprop
+        from jaxconv.config import Optimizer
+        from jaxconv.runtime.compilation import jit
+        from jaxconv.training import optimizers
 
-        model, optimizer, compile_ = build(rung), rmsprop(learning_rate), jit if rung.option else jax.jit
-        rng = np.random.default_rng(0)
-        shape = SHAPES[rung.net]
+        model, tx = build(rung), optimizers.make(Optimizer(learning_rate=learning_rate), 1)
+        rng, shape = np.random.default_rng(0), SHAPES[rung.net]
         self.images = rng.integers(0, 256, shape, dtype=np.uint8)
         labels = jnp.asarray(rng.integers(0, 2, shape[0]).astype(np.float32))
         variables = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape[1:])), train=False))()
         collections, params = {name: v for name, v in variables.items() if name != "params"}, variables["params"]
 
-        def step(state: Any, images: Any) -> Any:
-            params, collections, moments, key = state
-            key, dropout = jax.random.split(key)
-
-            def loss(params: Any) -> Any:
-                rngs, x = {"dropout": dropout}, images.astype(jnp.float32) / 255
-                kept = [*collections]
-                logits, new = model.apply({"params": params, **collections}, x, train=True, rngs=rngs, mutable=kept)
-                return optax.sigmoid_binary_cross_entropy(logits[:, 0], labels).mean(), new
-
-            (value, collections), gradients = jax.value_and_grad(loss, has_aux=True)(params)
-            updates, moments = optimizer.update(gradients, moments, params)
-            return (optax.apply_updates(params, updates), collections, moments, key), value
-
         def infer(state: Any, images: Any) -> Any:
             return model.apply({"params": state[0], **state[1]}, images.astype(jnp.float32) / 255, train=False)
 
-        self._step, self._infer = compile_(step, donate_argnums=0), compile_(infer)
-        self._state = params, collections, optimizer.init(params), jax.random.key(1)
+        compile_ = jit if rung.option else jax.jit
+        self._step, self._infer = compile_(step_function(model, tx, labels), donate_argnums=0), compile_(infer)
+        self._state = params, collections, tx.init(params), jax.random.key(1)
         self._wait = jax.block_until_ready
 
     def train(self) -> float:
-        """A step, and its loss."""
+        """Take a step; returns its loss."""
         self._state, loss = self._step(self._state, self.images)
         return float(loss)
 
     def infer(self) -> None:
-        """The logits of a batch."""
+        """Compute the logits of a batch."""
         self._wait(self._infer(self._state, self.images))
 
-
-def serve(name: str) -> None:
-    """Answer what standard input asks: seconds of so many steps or predictions, or the peak memory in MB."""
-    answers, sys.stdout = sys.stdout, sys.stderr
-    worker = Worker(name)
-    for line in sys.stdin:
-        what, repeats = json.loads(line)
+    def measure(self, what: str, repeats: int) -> float:
+        """The seconds of some steps or predictions, or the peak memory in MB."""
         if what == "peak_mb":
-            answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        else:
-            started = time.perf_counter()
-            for _ in range(repeats):
-                getattr(worker, what)()
-            answer = time.perf_counter() - started
-        print(json.dumps(answer), file=answers, flush=True)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # from kB, Linux's unit
+        started = time.perf_counter()
+        for _ in range(repeats):
+            getattr(self, what)()
+        return time.perf_counter() - started
 
 
 def measure(names: Sequence[str], rounds: int) -> list[str]:
-    """A Markdown row a rung."""
+    """The lines of a Markdown table with a row for each rung."""
     lines = ["| | training, images/s | inference, images/s | peak memory, MB |", "|---|---|---|---|"]
     with contextlib.ExitStack() as stack:
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -164,7 +167,7 @@ def measure(names: Sequence[str], rounds: int) -> list[str]:
         asks: dict[str, Callable[..., float]] = {name: stack.enter_context(start(name)) for name in names}
         found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
         for what, repeats in {"train": 3, "infer": 6}.items():
-            for round_ in range(-1, rounds):  # the first compiles, and warms up
+            for round_ in range(-1, rounds):  # the first round compiles and warms up; it is not counted
                 for name, ask in asks.items():
                     speed = repeats * SHAPES[RUNGS[name].net][0] / ask(what, repeats)
                     if round_ >= 0:
@@ -178,7 +181,7 @@ def measure(names: Sequence[str], rounds: int) -> list[str]:
 
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Measure the rungs, and print their table."""
     parser = bare_parser("tools.benchmarks.staircase", __doc__)
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=RUNGS, default=[*RUNGS], metavar="RUNG", help=", ".join(RUNGS))
@@ -186,11 +189,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.rounds < 1:
         raise InputError(f"--rounds is {arguments.rounds}: give a whole number above 0")
     print("\n".join(measure(arguments.only, arguments.rounds)), flush=True)
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    print(", ".join(f"{name} {value}" for name, value in describe_machine().items()))
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] in RUNGS:
-        serve(sys.argv[1])
+        serve(lambda: Worker(sys.argv[1]).measure)
     else:
         main()

@@ -1,0 +1,169 @@
+"""Training of one seed or of several, and the closing lines of a command."""
+
+import argparse
+import contextlib
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from jaxconv.config import Config, Data, Training
+from jaxconv.runtime.cli import quiet_orbax
+from jaxconv.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+
+    from jaxconv.data.records import Splits
+    from jaxconv.runs.history import Result
+
+
+def launch(
+    arguments: argparse.Namespace,
+    model: "nn.Module",
+    splits: "Splits",
+    training: Training,
+    *,
+    experiment: str,
+    variant: str,
+    title: str,
+    data: Data,
+    book: str | None = None,
+) -> None:
+    """Train as the flags say, fill the run directory and print the closing lines.
+
+    `book` describes the result of the book, for a run that repeats it.
+    """
+    seed, seeds = arguments.seed, arguments.seeds
+    name = f"{experiment}-{variant}-seed{seed if seeds is None else f's{seed}-{seed + seeds - 1}'}"
+    workdir = arguments.workdir or Path("runs", name)
+    workdirs = {seed: workdir} if seeds is None else seed_workdirs(workdir, seed, seeds)
+    described = {"experiment": experiment, "variant": variant, "title": title}
+    results = train(model, splits, training, workdirs, data=data, resume=arguments.resume, **described)
+    if seeds is not None:
+        _sum_up(workdir, workdirs, results, title)
+    print_results(results, data.class_names, book)
+    print(f"saved in {workdir}")
+    run = shlex.quote(str(next(iter(workdirs.values()))))
+    for tool in (f"predict {run} PICTURE", f"evaluate {run}", f"report {run}"):
+        print(f"  python -m tools.{tool}")
+
+
+def train(
+    model: "nn.Module",
+    splits: "Splits",
+    training: Training,
+    workdirs: Mapping[int, Path],
+    *,
+    experiment: str,
+    variant: str,
+    title: str,
+    data: Data,
+    resume: bool,
+) -> list["Result"]:
+    """Train the seeds one after the other, each in its run directory.
+
+    All directories are claimed before the first seed is trained.
+
+    Raises:
+        InputError: as `settings.configure`, `directory.claim` and `loop.train`, or a directory cannot be written.
+    """
+    from jaxconv.runs import directory, settings
+    from jaxconv.runtime.compilation import use_cache
+
+    use_cache()
+    quiet_orbax()
+    own = settings.NOTHING
+    configs = {
+        path: settings.configure(model, data, training, seed, own, experiment=experiment, variant=variant)
+        for seed, path in workdirs.items()
+    }
+    with contextlib.ExitStack() as claims:
+        for path, config in configs.items():
+            claims.enter_context(directory.claim(path, config, resume=resume))
+        return _fill(configs, model, splits, title)
+
+
+def _fill(configs: Mapping[Path, Config], model: "nn.Module", splits: "Splits", title: str) -> list["Result"]:
+    """Fill run directories that are claimed."""
+    from jaxconv import loop
+    from jaxconv.runs import directory, figures
+    from jaxconv.training.feed import augmenter
+
+    path, results = next(iter(configs)), []
+    try:
+        for path, config in configs.items():
+            directory.write_config(path, config)
+        for path, config in configs.items():
+            if len(configs) > 1:
+                print(f"seed {config.seed}", flush=True)
+            if config.training and (augment := augmenter(config.training.augmentation)) is not None:
+                figures.write_augmented(splits.train, augment, path / "figures" / "augmented.png", title)
+            results.append(loop.train(model, splits, config, path, title=title))
+    except OSError as error:
+        if not Path(error.filename or "").absolute().is_relative_to(path.absolute()):
+            raise
+        raise directory.cannot_be_written(path, error) from error
+    return results
+
+
+def seed_workdirs(workdir: Path, seed: int, seeds: int) -> dict[int, Path]:
+    """A run directory for each of several seeds.
+
+    Raises:
+        InputError: the directory above them holds other files, or a run of one seed.
+    """
+    from jaxconv.runs.directory import CONFIG, REPORT, entries
+
+    names = entries(workdir)
+    if CONFIG in names:
+        raise InputError(f"--workdir {workdir} holds a run of one seed: name another directory")
+    if any(name not in ("result.json", "figures", REPORT) and not name.startswith("seed") for name in names):
+        raise InputError(f"--workdir {workdir} holds other files: name a new directory")
+    return {seed: workdir / f"seed{seed}" for seed in range(seed, seed + seeds)}
+
+
+def _sum_up(workdir: Path, workdirs: Mapping[int, Path], results: list["Result"], title: str) -> None:
+    """Write result.json and the figures of several seeds."""
+    from jaxconv.analysis.comparison import spread
+    from jaxconv.runs import figures, history
+    from jaxconv.runs.directory import cannot_be_written
+    from jaxconv.runtime.files import write_json
+
+    try:
+        write_json(workdir / history.RESULT, {"seeds": [*workdirs]} | spread(results))
+        figures.write_seeds([history.read_rows(path) for path in workdirs.values()], workdir / "figures", title)
+    except OSError as error:
+        raise cannot_be_written(workdir, error) from error
+
+
+def print_results(results: Sequence["Result"], class_names: Sequence[str], book: str | None) -> None:
+    """Print the closing lines of a run, or of several seeds, and two results for comparison.
+
+    These are the accuracy of always answering the most frequent class, and for a run that repeats the book its result.
+    """
+    first = results[0]
+    for what, tested in (("last epoch", [r.last for r in results]), ("lowest val_loss", [r.best for r in results])):
+        if (found := [one for one in tested if one is not None]) == tested:
+            epoch = f"{fmean(one.epoch for one in found):.0f}"
+            accuracies = [_figure([one.val_acc for one in found]), _figure([one.test_acc for one in found])]
+            print(f"{what}: epoch {epoch}  val_acc {accuracies[0]}  test_acc {accuracies[1]}")
+    if (epochs := min(10, first.last.epoch)) > 1:
+        mean = _figure([result.val_acc_mean_last_10 for result in results])
+        print(f"val_acc, mean of the last {epochs} epochs: {mean}")
+    highest = [result.highest_val_acc for result in results if result.highest_val_acc]
+    if highest and highest[0].epoch not in [one.epoch for one in (first.last, first.best) if one]:
+        epoch = f"{fmean(one.epoch for one in highest):.0f}"
+        print(f"highest val_acc: epoch {epoch}  {_figure([one.val_acc for one in highest])}")
+    counts = [sum(row) for row in first.last.test_confusion]
+    share, commonest = max(counts) / sum(counts), class_names[counts.index(max(counts))]
+    print(f"for comparison: always answering {commonest} has test_acc {share:.4f}")
+    if book:
+        print(f"for comparison: {book}")
+
+
+def _figure(values: Sequence[float]) -> str:
+    """A number; of several seeds the mean, the sample standard deviation and the range."""
+    around = f" ± {stdev(values):.4f} ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else ""
+    return f"{fmean(values):.4f}{around}"

@@ -1,0 +1,1 @@
+"""What a trained net can do: predictions, scores, interpretation, comparison; and what is wrong with pictures."""

@@ -1,0 +1,1 @@
+"""The run directory: settings, history, checkpoints and figures."""

@@ -1,0 +1,161 @@
+"""The run directory: it belongs to the run that config.json describes, and to one process at a time."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import msgspec
+
+import jaxconv
+from jaxconv.config import FORMAT, Config
+from jaxconv.runs.resume import differences
+from jaxconv.runtime.errors import InputError
+from jaxconv.runtime.files import remove_parts, write_json
+from jaxconv.runtime.machine import xla_threads
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint", "numpy", "opencv-python-headless", "pillow")
+CONFIG, LOCK, REPORT = "config.json", ".lock", "report.html"  # tools.report leaves the last
+
+
+def environment() -> dict[str, Any]:
+    """The fields of `Config` that say where a run is trained: versions, commit and device."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "versions": {"python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "commit": commit(),
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "cpus": os.cpu_count(),
+            "threads": xla_threads(),
+            "machine": platform.machine(),
+        },
+    }
+
+
+def commit() -> str | None:
+    """The Git commit of this package's source, with "+" where files differ from it; None outside of a clone."""
+    git = ["git", "-C", str(Path(jaxconv.__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD:./", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.split()[1] + ("+" if changed.stdout else "")
+
+
+def entries(workdir: Path) -> set[str]:
+    """The names in a run directory, but for hidden ones; none where there is no such directory yet.
+
+    Raises:
+        InputError: it is a file, or closed.
+    """
+    try:
+        return {entry.name for entry in workdir.iterdir() if not entry.name.startswith(".")}
+    except FileNotFoundError:
+        return set()
+    except NotADirectoryError as error:
+        raise InputError(f"--workdir {workdir} is a file or lies in one: name a directory") from error
+    except OSError as error:
+        raise cannot_be_written(workdir, error) from error
+
+
+@contextlib.contextmanager
+def claim(workdir: Path, config: Config, *, resume: bool) -> Iterator[None]:
+    """Hold the run directory for this process alone: a new one, or that of a run with the same settings.
+
+    Raises:
+        InputError: the directory holds a run and `resume` is off, or a run with other settings, or other files, or
+            another process holds it.
+    """
+    names = entries(workdir)
+    if CONFIG not in names and names:
+        raise InputError(f"--workdir {workdir} holds other files: name a new directory")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(workdir / LOCK).acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise InputError(f"--workdir {workdir} is in use by another process: wait for it, or name another") from error
+    except OSError as error:
+        raise cannot_be_written(workdir, error) from error
+    with lock:
+        for folder in (workdir, workdir / "figures"):
+            remove_parts(folder)
+        if (workdir / CONFIG).exists():
+            _check_same(workdir, read_config(workdir), config, resume=resume)
+        elif resume:
+            print(f"--resume: {workdir} holds no run yet, it begins now", flush=True)
+        yield
+
+
+def cannot_be_written(workdir: Path, error: OSError) -> InputError:
+    """The error of a run directory that cannot be written."""
+    reason = error.strerror or str(error)
+    return InputError(f"--workdir {workdir} cannot be written ({reason}): set it right and --resume, or name another")
+
+
+def write_config(workdir: Path, config: Config) -> None:
+    """Write config.json whole or not at all."""
+    write_json(workdir / CONFIG, msgspec.to_builtins(config))
+
+
+def read_config(workdir: Path) -> Config:
+    """The settings of a run, checked: nothing has a default in the file.
+
+    Raises:
+        InputError: there is no such file, or it is no JSON, or of another format, or a field in it is wrong or missing;
+            the field is named.
+    """
+    path = workdir / CONFIG
+    try:
+        found = json.loads(path.read_bytes())
+        if isinstance(found, dict) and (version := found.get("format", 1)) != FORMAT:
+            raise InputError(
+                f"{path} is of a run directory of format {version}, and this version of jaxconv reads format {FORMAT}: "
+                "use the version that wrote it, or train anew in another --workdir"
+            )
+        config = msgspec.convert(found, Config)
+        if (field := _first_difference(msgspec.to_builtins(config), found)) is not None:
+            raise ValueError(f"Object missing required field or holding another value than was written - at `{field}`")
+    except FileNotFoundError:
+        raise InputError(
+            f"{workdir} is not the directory of a run, it has no {CONFIG}: name one that was trained"
+        ) from None
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise InputError(f"{path} is damaged ({error}): name another run, or train anew") from error
+    return config
+
+
+def _first_difference(expected: Any, found: Any, where: str = "$") -> str | None:
+    """The path of the first field in which two trees of JSON differ."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        pairs = ((f"{where}.{key}", expected[key], found.get(key, ...)) for key in expected)
+        return next((hit for path, a, b in pairs if (hit := _first_difference(a, b, path))), None)
+    return None if (list(expected) if isinstance(expected, tuple) else expected) == found else where
+
+
+def _check_same(workdir: Path, old: Config, new: Config, *, resume: bool) -> None:
+    if differing := "; ".join(differences(old, new)):
+        cure = "resume with the old settings and pictures, or name another --workdir" if resume else "name another"
+        raise InputError(f"--workdir {workdir} holds a run with {differing}: {cure}")
+    if not resume:
+        raise InputError(f"--workdir {workdir} holds this very run: continue it with --resume, or name another")
+    was, is_now = old.device.get("threads"), new.device.get("threads")
+    if old.device.get("platform") == new.device.get("platform") == "cpu" and was != is_now:
+        print(
+            f"the run had {was} threads and has {is_now} now: it goes on to rounding, with NPROC={was} to the bit",
+            flush=True,
+        )

@@ -1,0 +1,190 @@
+"""The pictures of a run: the chapter's curves (code 5-10) and augmented training pictures (5-12).
+
+And what the chapter does not show: which classes are taken for which, and what is predicted of single pictures.
+"""
+
+import io
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+from jaxtyping import Float
+
+from jaxconv.data.records import Record, Source
+from jaxconv.runtime.files import write_whole
+
+NUMBERED = 32  # classes, whose cells have room for their numbers
+
+
+def write_curves(rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike[str], title: str) -> None:
+    """accuracy.png and loss.png over the epochs: training as dots, validation as a line."""
+    from matplotlib.figure import Figure  # half a second that a command with a wrong flag should not take
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [row["epoch"] for row in rows]
+    for key, name in (("acc", "accuracy"), ("loss", "loss")):
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(epochs, [row[key] for row in rows], "o", color="tab:blue", markersize=4, label=f"Training {name}")
+        axes.plot(epochs, [row[f"val_{key}"] for row in rows], "-", color="tab:blue", label=f"Validation {name}")
+        axes.set_title(f"Training and validation {name}\n{title}", fontsize=11)
+        axes.set_xlabel("Epoch")
+        axes.set_ylabel(name.capitalize())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False)
+        save(figure, Path(folder) / f"{name}.png")
+
+
+def write_bands(
+    path: str | os.PathLike[str],
+    x: Sequence[int],
+    series: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    labels: tuple[str, str],
+    title: str,
+) -> None:
+    """Each of `series` is a list of rows over `x`, one row a seed: their mean as a line, their range as a band."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for name, rows in series.items():
+        (line,) = axes.plot(x, np.mean(rows, 0), "o-" if len(x) <= 40 else "-", markersize=4, label=name)
+        axes.fill_between(x, np.min(rows, 0), np.max(rows, 0), color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    save(figure, Path(path))
+
+
+def write_seeds(runs: Sequence[Sequence[Mapping[str, Any]]], folder: str | os.PathLike[str], title: str) -> None:
+    """accuracy.png and loss.png of several runs' rows: mean and range over the epochs that all of them have."""
+    epochs = [row["epoch"] for row in min(runs, key=len)]
+    for key, name in (("acc", "accuracy"), ("loss", "loss")):
+        series = {
+            f"{kind} {name}": [[row[column] for row in rows[: len(epochs)]] for rows in runs]
+            for kind, column in (("Training", key), ("Validation", f"val_{key}"))
+        }
+        write_bands(
+            Path(folder) / f"{name}.png",
+            epochs,
+            series,
+            labels=("Epoch", name.capitalize()),
+            title=f"Training and validation {name}: mean and range of {len(runs)} seeds\n{title}",
+        )
+
+
+def write_augmented(
+    source: Source, augment: grain.transforms.RandomMap, path: str | os.PathLike[str], title: str, versions: int = 5
+) -> None:
+    """A grid: each row one of four pictures spread over the source, and random versions of it."""
+    from matplotlib.figure import Figure
+
+    rng = np.random.default_rng(0)
+    records = [source[index] for index in np.linspace(0, len(source) - 1, 4).astype(int).tolist()]
+    figure = Figure(figsize=(1.6 * (1 + versions), 1.65 * len(records) + 0.6), layout="constrained")
+    grid = figure.subplots(len(records), 1 + versions)
+    for row, record in zip(grid, records, strict=True):
+        pictures = [record, *(augment.random_map(record, rng) for _ in range(versions))]
+        for axes, picture, name in zip(row, pictures, ["original", *["augmented"] * versions], strict=True):
+            axes.imshow(picture["image"])
+            axes.set_axis_off()
+            if record is records[0]:
+                axes.set_title(name, fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    save(figure, Path(path))
+
+
+def write_confusion(
+    confusion: Sequence[Sequence[int]], class_names: Sequence[str], path: str | os.PathLike[str], title: str
+) -> None:
+    """A confusion matrix, rows the labels: in each cell the number of pictures and its share of the row.
+
+    Cells of more than 32 classes have their colour alone.
+    """
+    from matplotlib.figure import Figure
+
+    counts, classes = np.array(confusion), len(class_names)
+    shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
+    cell = 1.5 if classes <= 3 else 0.9 if classes <= 6 else min(0.62, 20 / classes)  # inches
+    names = [shorten(name) for name in class_names]
+    figure = Figure(figsize=(cell * classes + 2.2, cell * classes + 1.4), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts) if classes <= NUMBERED else ():
+        colour = "white" if shares[row, column] > 0.6 else "black" if count else "silver"
+        text = f"{count:,}\n{shares[row, column]:.1%}" if count else "0"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11 if cell > 1 else 7.5)
+    axes.set_xticks(range(classes), names, rotation=45 if max(map(len, names)) > 8 * cell else 0)
+    axes.set_yticks(range(classes), names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("Prediction")
+    axes.set_ylabel("Label")
+    figure.colorbar(image, shrink=0.8, label="Share of the label's pictures", format="{x:.0%}")
+    figure.suptitle(f"Predictions of {counts.sum():,} test pictures\n{title}", fontsize=11)
+    save(figure, Path(path))
+
+
+def shown(source: Source, count: int = 25) -> list[int]:
+    """The positions of the pictures that `write_predictions` is for: spread evenly, whatever is predicted of them."""
+    return np.unique(np.linspace(0, len(source) - 1, count).astype(int)).tolist()
+
+
+def write_predictions(
+    records: Sequence[Record],
+    probabilities: Float[np.ndarray, "n k"],
+    class_names: Sequence[str],
+    path: str | os.PathLike[str],
+    title: str,
+) -> None:
+    """A grid of pictures: above each its label, and below that the prediction and its probability; mistakes in red."""
+    from matplotlib.figure import Figure
+
+    columns = min(5, len(records))
+    rows = -(-len(records) // columns)
+    figure = Figure(figsize=(1.7 * max(3, columns), 2.05 * rows + 0.8), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(records) :]:
+        axes.set_axis_off()
+    for axes, record, of_classes in zip(grid.flat, records, probabilities, strict=False):
+        label, prediction = (shorten(class_names[index]) for index in (record["label"], int(of_classes.argmax())))
+        wrong = record["label"] != of_classes.argmax()
+        colour = "firebrick" if wrong else "black"
+        axes.imshow(record["image"].squeeze(), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(f"{label}\n\u2192 {prediction} {of_classes.max():.1%}", fontsize=9, color=colour)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set(color=colour if wrong else "silver", linewidth=4 if wrong else 1)
+    figure.suptitle(
+        f"Test pictures: label \u2192 prediction and its probability, mistakes in red\n{title}", fontsize=11
+    )
+    save(figure, Path(path))
+
+
+def shorten(name: str, length: int = 14) -> str:
+    """A class name that fits above a picture."""
+    return name if len(name) <= length else f"{name[: length - 1]}\u2026"
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all, so that a viewer never meets half a picture."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a dollar in a name begins no formula
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of a script that the font lacks there are boxes
+        figure.savefig(content, format="png", dpi=120)
+    write_whole(path, content.getvalue())

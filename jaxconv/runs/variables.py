@@ -1,0 +1,59 @@
+"""The variables of a run's net, read without what it was optimized with."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxconv.runs import proof
+from jaxconv.runtime.errors import InputError
+
+
+def restore_variables(folder: Path, shapes: dict[str, Any], settings: str, *, best: bool) -> tuple[dict[str, Any], int]:
+    """The variables of a run's newest checkpoint, or of its best, and the steps they were trained.
+
+    `shapes` are those of the net's variables, from `jax.eval_shape`. Of averaged variables it is the average. A run
+    that goes on training may replace the checkpoint meanwhile; then the one that took its place is read.
+
+    Raises:
+        InputError: there is no checkpoint, or it is damaged, or of another net.
+    """
+    folder = folder.absolute()
+    while True:
+        steps = proof.list_steps(folder)
+        if not steps:
+            raise InputError(f"{folder} holds no checkpoint: name a run that has trained an epoch")
+        losses = {step: proof.val_loss(folder / str(step)) if best else math.inf for step in steps}
+        step = min(steps, key=lambda step: (losses[step], -step))
+        path = folder / str(step)
+        try:
+            if (why := proof.damage(path, settings)) is None:
+                return _restore_variables(path, shapes), step
+        except Exception:
+            if path.exists():
+                raise
+        if path.exists():
+            raise InputError(
+                f"{folder} holds a damaged checkpoint ({step}: {why}): --resume sets it aside, or name another run"
+            )
+
+
+def _restore_variables(path: Path, shapes: dict[str, Any]) -> dict[str, Any]:
+    found = proof.read_proof(path)
+    averaged = any(name.startswith("average/") for name in found.structure)
+    collections = {name: part for name, part in shapes.items() if name != "params"}
+    item: dict[str, Any] = {"average": shapes} if averaged else {"params": shapes["params"]}
+    if collections and not averaged:
+        item["collections"] = collections
+    held = {name: kind for name, kind in found.structure.items() if name.split("/")[0] in item}
+    proof.check_structure(path, held, proof.structure(item))
+    item = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), item)
+    arguments = ocp.checkpoint_utils.construct_restore_args(item)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        restored = checkpointer.restore(
+            path / "state", args=ocp.args.PyTreeRestore(item, restore_args=arguments, partial_restore=True)
+        )
+    return restored["average"] if averaged else {"params": restored["params"], **restored.get("collections", {})}

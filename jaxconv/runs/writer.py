@@ -1,0 +1,194 @@
+"""What the training of one seed leaves in its run directory."""
+
+import dataclasses
+import math
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from jaxconv.config import Config, Training
+from jaxconv.data.batches import batch_positions
+from jaxconv.data.records import Source, Splits
+from jaxconv.runs import figures, history
+from jaxconv.runs.checkpoints import Checkpoints
+from jaxconv.runs.history import EpochResult, Highest, Result, Row
+from jaxconv.runs.proof import Progress, digest
+from jaxconv.runtime.errors import InputError
+from jaxconv.training import optimizers
+from jaxconv.training.feed import evaluate
+from jaxconv.training.state import TrainState, is_sound
+from jaxconv.training.steps import compiled_next_epoch, compiled_predict_step
+
+
+@dataclasses.dataclass
+class RunWriter:
+    """A run directory that is being filled: a row for each epoch, and the seconds of the epoch so far."""
+
+    workdir: Path
+    config: Config
+    splits: Splits
+    checkpoints: Checkpoints
+    title: str
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    @property
+    def training(self) -> Training:
+        """How the net is trained."""
+        assert self.config.training
+        return self.config.training
+
+    def restore(self) -> TrainState | None:
+        """The newest sound checkpoint's state, None for a new run; lines of epochs that were never saved are dropped.
+
+        Raises:
+            InputError: the lines of metrics.jsonl are not those that were written before it, or all checkpoints of an
+                epoch and more are gone, or as `Checkpoints`.
+        """
+        saved = self.checkpoints.restore_newest()
+        progress = saved.progress if saved else Progress(digest([]))
+        self.seconds, self.waited = progress.seconds, progress.waited
+        epochs = int(saved.state.step) // self.config.steps_of_an_epoch if saved else 0
+        rows, file = history.read_rows(self.workdir), self.workdir / history.METRICS
+        if digest(rows[:epochs]) != progress.rows_sha256:
+            raise InputError(f"{file} is not what was written until epoch {epochs}: train anew in another --workdir")
+        if len(rows) > epochs + 1:  # a kill between line and checkpoint leaves one too many
+            lost = f"{file} has {len(rows)} epochs, and no checkpoint after epoch {epochs} is there"
+            if not epochs:
+                raise InputError(f"{lost}: bring the checkpoints back, or train anew in another --workdir")
+            print(f"{lost}: {len(rows) - epochs} are trained again", flush=True)
+        self.rows = history.truncate_rows(self.workdir, epochs)
+        return saved.state if saved else None
+
+    def add_time(self, seconds: float, waited: float) -> None:
+        """Add seconds of training, and those of them that were spent waiting for data."""
+        self.seconds += seconds
+        self.waited += waited
+
+    def save(self, state: TrainState, val_loss: float | None = None) -> None:
+        """Save a checkpoint, in the background.
+
+        Raises:
+            InputError: a loss, a gradient or a weight is not finite; what was saved before stays.
+        """
+        self._check_finite(state)
+        progress = Progress(digest(self.rows), self.seconds, self.waited, val_loss)
+        self.checkpoints.save(int(state.step), state, progress)
+
+    def _check_finite(self, state: TrainState) -> None:
+        if (bad := int(state.sums.first_bad_step)) >= 0:
+            raise diverged("the loss or its gradient is not finite in", bad, self.config, self.splits.train)
+        if not is_sound(state):
+            raise diverged("the weights are not finite after", int(state.step) - 1, self.config, self.splits.train)
+
+    def end_epoch(self, state: TrainState, scores: dict[str, Any], seconds: float) -> TrainState:
+        """Write the line of an epoch and save; returns the state with which the next one begins.
+
+        `scores` are those of validation, which took `seconds`.
+
+        Raises:
+            InputError: as `save`, or the validation loss is not finite.
+        """
+        self._check_finite(state)
+        step = int(state.step)
+        if not math.isfinite(scores["loss"]):
+            raise diverged(f"the validation loss is {scores['loss']} after", step - 1, self.config, self.splits.train)
+        optimizer, steps = self.training.optimizer, self.config.steps_of_an_epoch
+        loss, acc = state.sums.mean()
+        row: Row = {
+            "epoch": step // steps,
+            "step": step,
+            "loss": loss,
+            "acc": acc,
+            "val_loss": scores["loss"],
+            "val_acc": scores["acc"],
+            "learning_rate": optimizers.learning_rate(state, optimizer, self.training.epochs * steps),
+            "seconds": round(self.seconds + seconds, 3),
+            "images_per_second": round(int(state.sums.count) / self.seconds, 1),
+            "data_wait": round(self.waited / self.seconds, 4),
+        }
+        if state.metric_fns:
+            row["val_metrics"] = {name: scores[name] for name, _ in state.metric_fns}
+        self.rows.append(row)
+        self.checkpoints.wait()  # else a kill could leave lines of several epochs without a checkpoint
+        history.append_row(self.workdir, row)
+        state = compiled_next_epoch(optimizers.observe(state, optimizer, scores["loss"]))
+        self.seconds = self.waited = 0.0
+        self.save(state, val_loss=row["val_loss"])
+        return state
+
+    @property
+    def stale_since(self) -> int | None:
+        """The epoch after which val_loss has not fallen for so long that patience ends; None until then."""
+        if self.training.patience is None or not self.rows:
+            return None
+        lowest = min(self.rows, key=lambda row: row["val_loss"])["epoch"]
+        return lowest if len(self.rows) - lowest >= self.training.patience else None
+
+    def best(self) -> tuple[int, TrainState]:
+        """The epoch of the lowest val_loss among those that are saved, and its state."""
+        state = self.checkpoints.restore_best().state
+        best = int(state.step) // self.config.steps_of_an_epoch
+        lowest = min(self.rows, key=lambda row: row["val_loss"])
+        if lowest["val_loss"] < self.rows[best - 1]["val_loss"]:
+            lost = f"the weights of epoch {lowest['epoch']}, the best by val_loss, are lost"
+            print(f"{lost}: the best that is saved is epoch {best}", flush=True)
+        return best, state
+
+    def write_result(self, state: TrainState) -> Result:
+        """Write result.json of the last and the best epoch, and the figures.
+
+        There is no best where the validation pictures are the test pictures: it would be chosen by its test figures.
+        """
+        tested = {"last": (len(self.rows), state)}
+        highest = None
+        if not self.config.data.validated_on_test:
+            tested["best"] = self.best()
+            row = max(self.rows, key=lambda row: row["val_acc"])
+            highest = Highest(row["epoch"], row["val_acc"])
+        found = {name: self._test(epoch, weights) for name, (epoch, weights) in tested.items()}
+        mean = fmean(row["val_acc"] for row in self.rows[-10:])
+        result = Result(mean, found["last"], found.get("best"), highest)
+        history.write_result(self.workdir, result)
+        self.draw_curves()
+        name = "best" if "best" in tested else "last"
+        self.write_test_figures(tested[name][1], found[name])
+        return result
+
+    def _test(self, epoch: int, state: TrainState) -> EpochResult:
+        row, scores = self.rows[epoch - 1], evaluate(state, self.splits.test, self.training.batch_size)
+        own = {name: scores[name] for name, _ in state.metric_fns}
+        figures_ = scores["loss"], scores["acc"], scores["confusion"]
+        return EpochResult(epoch, row["val_loss"], row["val_acc"], *figures_, own)
+
+    def draw_curves(self) -> None:
+        """Draw the curves so far."""
+        figures.write_curves(self.rows, self.workdir / "figures", f"{self.title}, seed {self.config.seed}")
+
+    def write_test_figures(self, state: TrainState, tested: EpochResult) -> None:
+        """Write confusion.png and predictions.png."""
+        folder, test = self.workdir / "figures", self.splits.test
+        title = f"{self.title}, seed {self.config.seed}, epoch {tested.epoch}"
+        figures.write_confusion(tested.test_confusion, test.class_names, folder / "confusion.png", title)
+        records = [test[position] for position in figures.shown(test)]
+        probabilities = np.asarray(compiled_predict_step(state, np.stack([record["image"] for record in records])))
+        figures.write_predictions(records, probabilities, test.class_names, folder / "predictions.png", title)
+
+
+def diverged(what: str, step: int, config: Config, source: Source) -> InputError:
+    """The error of a run that diverged in a step, counted from 0; it names the pictures of that step."""
+    training = config.training
+    assert training
+    assert config.seed is not None
+    positions = batch_positions(
+        len(source), training.batch_size, step, seed=config.seed, whole_passes=training.steps_per_epoch is None
+    )
+    names = ", ".join(source.name(position) for position in positions)
+    epoch = step // config.steps_of_an_epoch + 1
+    return InputError(
+        f"{what} step {step + 1} (epoch {epoch}): try a lower --learning-rate in another --workdir, or look at the "
+        f"pictures of that step: {names}. The checkpoints before it stay"
+    )

@@ -1,0 +1,91 @@
+"""Files: written whole or not at all, listed, and named in a line."""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxconv.runtime.errors import InputError
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write the file whole or not at all."""
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write the file whole or not at all, by way of a hidden file of a random name beside it.
+
+    Raises:
+        OSError: with the name of `path`; what was there stays.
+    """
+    if path.is_dir():  # "." has no name to write beside
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    with named_oserror(path):
+        try:
+            with part.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what kills within `write_whole` have left in a folder."""
+    for path in folder.glob(".*.part"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{16}\.part", path.name):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def named_oserror(path: Path) -> Iterator[None]:
+    """Let an OSError in this context name the file, which errors of writing do not do by themselves."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def errno_of(error: BaseException) -> int | None:
+    """The number of the system's error behind an exception, which TensorStore gives in its text."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(number[1]) if number else getattr(error, "errno", None)
+
+
+def below(root: Path) -> Iterator[Path]:
+    """List the files below a folder, folder by folder in sorted order.
+
+    Hidden files and folders are passed over. Linked folders are included, except links to a folder that they lie in.
+
+    Raises:
+        InputError: a folder cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be listed ({error.strerror}): name a folder that can be") from error
+
+    # A link to a folder that it lies in would never end. The folders above the root count too: a walk of one split then
+    # passes over the same links as a walk of the whole data set does.
+    here = root.absolute()
+    above = {os.fspath(root): {os.path.realpath(folder) for folder in (here, *here.parents)}}
+    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        real = {name: os.path.realpath(Path(folder, name)) for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for name in real if real[name] not in above[folder]]
+        above |= {os.path.join(folder, name): above[folder] | {real[name]} for name in folders}
+        for name in sorted(files):
+            if not name.startswith(".") and os.path.isfile(path := Path(folder, name)):
+                yield path
+
+
+def printable(line: str) -> str:
+    """The line with escapes for what no terminal should print: file names may hold line ends and undecodable bytes."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)

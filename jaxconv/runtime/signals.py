@@ -1,0 +1,47 @@
+"""Ctrl-C and SIGTERM, put off until the work under way is saved."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+from jaxconv.runtime.errors import Stopped
+
+
+class Interrupts:
+    """A context in which the first signal is only recorded; a second one acts as it does outside.
+
+    Only the main thread of a process receives signals: in another thread this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+
+    def __enter__(self) -> "Interrupts":
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:  # as for a shell's background jobs
+                    self._before[number] = signal.signal(number, self._record)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+        self._restore()
+
+    def requested(self) -> bool:
+        """Whether a signal came."""
+        return self._received is not None
+
+    def raise_if_requested(self, message: str) -> None:
+        """Raise `Stopped` with the message if a signal came."""
+        if self._received is not None:
+            raise Stopped(self._received, message)

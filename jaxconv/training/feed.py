@@ -1,0 +1,67 @@
+"""Batches on their way to the devices."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxconv.config import Augmentation, Training
+from jaxconv.data.augment import RandomAffine
+from jaxconv.data.batches import evaluation_batches, training_batches
+from jaxconv.data.records import Source
+from jaxconv.runtime import sharding
+from jaxconv.training.state import TrainState
+from jaxconv.training.steps import Batch, compiled_eval_step
+
+
+class Feed:
+    """An endless iterator of training batches on the devices, beginning with that of any step.
+
+    A batch is {"image": uint8[n, h, w, c], "target": float32[n, k]}, its targets one-hot. The batch of a step is always
+    the same. `waited` is the seconds that the iterator has stood waiting for the host's batches.
+    """
+
+    def __init__(self, source: Source, training: Training, seed: int, first_step: int) -> None:
+        self.waited = 0.0
+        self._classes = np.eye(len(source.class_names), dtype=np.float32)
+        self._batches = training_batches(
+            source,
+            training.batch_size,
+            seed=seed,
+            augment=augmenter(training.augmentation),
+            whole_passes=training.steps_per_epoch is None,
+            first_step=first_step,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        asked = time.perf_counter()
+        batch = next(self._batches)
+        self.waited += time.perf_counter() - asked
+        return sharding.shard_batch({"image": batch["image"], "target": self._classes[batch["label"]]})
+
+
+def augmenter(augmentation: Augmentation | None) -> RandomAffine | None:
+    """What warps the training pictures."""
+    return RandomAffine(augmentation) if augmentation else None
+
+
+def evaluate(state: TrainState, source: Source, batch_size: int) -> dict[str, Any]:
+    """{"loss", "acc", "confusion"} and the state's metrics, over every picture of the source exactly once.
+
+    Values are means over the pictures; the confusion matrix has whole numbers, rows the labels, columns the
+    predictions.
+    """
+    sums: list[dict[str, jax.Array]] = []
+    for batch in evaluation_batches(source, batch_size):
+        sums.append(compiled_eval_step(state, sharding.shard_batch(batch)))
+        jax.block_until_ready(sums[-2:][0])  # one step ahead of the devices is enough; more would pile up batches
+    batches = jax.device_get(sums)
+    totals = {name: sum(np.float64(batch[name]) for batch in batches) for name in batches[0]}
+    confusion = np.asarray(totals.pop("confusion")).astype(int)
+    means = {name: float(total / confusion.sum()) for name, total in totals.items()}
+    return means | {"acc": float(confusion.trace() / confusion.sum()), "confusion": confusion.tolist()}

@@ -1,0 +1,1 @@
+"""Tests: the folders of the package, commands, faults injected, and oracles."""

@@ -1,0 +1,48 @@
+"""The committed runs: their files are read as those of any run, and agree with each other."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import common, mnist, photos
+from jaxconv.models import registry
+from jaxconv.models.summary import count_params, layer_shapes
+from jaxconv.runs import directory, history
+
+RESULTS = Path(__file__).parents[2] / "experiments/results"
+RUNS = sorted(path.parent for path in RESULTS.rglob("metrics.jsonl"))
+
+
+def test_there_are_runs_of_both_experiments():
+    assert len(RUNS) == 22
+    assert {directory.read_config(run).experiment for run in RUNS} == {"catsdogs", "mnist"}
+    assert {path.parent for path in RESULTS.rglob("config.json")} == {*RUNS}
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.relative_to(RESULTS).as_posix())
+def test_a_committed_run_is_read_as_any_other(run):
+    config, rows, result = directory.read_config(run), history.read_rows(run), history.read_result(run)
+    assert (len(rows), rows[-1]["step"]) == (config.training.epochs, config.training.epochs * config.steps_of_an_epoch)
+    assert run.name.endswith(f"-seed{config.seed}")
+    assert (result.last.epoch, result.last.val_acc) == (len(rows), rows[-1]["val_acc"])
+    assert sum(map(sum, result.last.test_confusion)) == config.data.counts["test"]
+    assert len(result.last.test_confusion) == len(config.data.class_names)
+    assert (result.best is None) == config.data.validated_on_test == (config.experiment == "mnist")
+    if result.best:
+        assert result.best.val_loss == min(row["val_loss"] for row in rows)
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.relative_to(RESULTS).as_posix())
+def test_a_committed_run_has_the_name_and_the_net_that_the_command_would_give_it(run):
+    config = directory.read_config(run)
+    training, options = config.training, config.model.options
+    if config.experiment == "catsdogs":
+        aug, dropout = training.augmentation is not None, options["dropout"] > 0
+        named = "-".join(name for name, on in (("aug", aug), ("dropout", dropout)) if on) or "plain"
+        book = photos.book(aug, dropout)
+    else:
+        named = mnist.variant("dense" if config.model.name == "DenseNet" else "convnet", options.get("downsample"))
+        book = mnist.BOOK
+    assert config.variant == "-".join([named, *common.changes(training, book)])
+    net = registry.build(config.model.name, options)
+    assert count_params(layer_shapes(net, config.data.image_shape)[1]["params"]) == config.model.parameters

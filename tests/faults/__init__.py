@@ -1,0 +1,1 @@
+"""Faults injected: kills, damage, full disks, hostile pictures."""

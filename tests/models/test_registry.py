@@ -1,0 +1,83 @@
+import json
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxconv.models import CatsDogsConvNet, DenseNet, MnistConvNet, registry
+from tests.nets import SmallNet
+
+
+@pytest.mark.parametrize(
+    "model, shape, parameters",
+    [
+        (CatsDogsConvNet(dropout=0.5, classes=3), (46, 46, 3), 308_419),
+        (MnistConvNet("stride", jnp.bfloat16), (28, 28, 1), 121_994),
+        (DenseNet(), (28, 28, 1), 407_050),
+        (CatsDogsConvNet(), (150, 150, 3), 3_453_121),
+    ],
+)
+def test_a_net_is_built_again_from_its_description(model, shape, parameters):
+    described = registry.describe(model, shape)
+    again = registry.build(described.name, json.loads(json.dumps(described.options)))
+    assert type(again) is type(model) and registry.describe(again, shape) == described
+    assert described.parameters == parameters
+
+
+def test_a_net_of_one_s_own_is_described_by_its_place():
+    described = registry.describe(SmallNet(), (12, 12, 3))
+    assert (described.name, described.options) == ("tests.nets:SmallNet", {"dtype": "float32"})
+    assert registry.describe(Centred(lambda x: x), (4, 4, 3)).options == {"activation": "function", "power": 1}
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("ResNet", {}, "model 'ResNet' is none of CatsDogsConvNet, MnistConvNet, DenseNet"),
+        ("os:system", {}, "model 'os:system' is none of"),
+        ("DenseNet", {"dropout": 0.5}, "model DenseNet has no option dropout"),
+    ],
+)
+def test_other_nets_and_options_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        registry.build(name, options)
+
+
+def test_pixels_become_unit_floats_in_one_place():
+    images = jnp.arange(256, dtype=jnp.uint8).reshape(1, 16, 16, 1)
+    np.testing.assert_allclose(registry.Forward(DenseNet()).normalize(images).ravel(), np.arange(256) / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("images", [jnp.zeros((1, 2, 2, 3)), jnp.zeros((2, 2, 3), jnp.uint8)])
+def test_images_that_are_not_uint8_are_refused(images):
+    with pytest.raises(ValueError, match=r"images are \w+\[.*\], not uint8\[n, h, w, c\]"):
+        registry.Forward(DenseNet()).normalize(images)
+
+
+class Centred(nn.Module):
+    """A net with a normalisation of its own."""
+
+    activation: Callable = jnp.abs
+    power: int = 1
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        return images.mean((1, 2))
+
+    def normalize(self, images):
+        """In [-1, 1]."""
+        return (images.astype(jnp.float32) - 127) / 128
+
+
+def test_a_net_may_have_its_own_normalisation():
+    images = jnp.full((1, 2, 2, 3), 255, jnp.uint8)
+    np.testing.assert_allclose(registry.Forward(Centred())({}, images, train=False), np.ones((1, 3)))
+
+
+def test_forwards_of_equal_nets_are_equal():
+    assert registry.Forward(DenseNet()) == registry.Forward(DenseNet()) != registry.Forward(CatsDogsConvNet())
+    assert hash(registry.Forward(DenseNet())) == hash(registry.Forward(DenseNet()))
+    assert jax.tree.leaves(registry.Forward(DenseNet())) == [registry.Forward(DenseNet())]

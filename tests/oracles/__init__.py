@@ -1,0 +1,1 @@
+"""Oracles that are not this project's code."""

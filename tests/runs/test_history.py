@@ -1,0 +1,86 @@
+import json
+
+import msgspec
+import pytest
+
+from jaxconv.runs import history
+from jaxconv.runs.history import EpochResult, Highest, Result
+from jaxconv.runtime.errors import InputError
+
+
+def row(epoch, **other):
+    found = {"epoch": epoch, "step": 10 * epoch, "loss": 1 / 3 / epoch, "acc": 0.5, "val_loss": 0.25, "val_acc": 0.75}
+    found |= {"learning_rate": 1e-4, "seconds": 1.5, "images_per_second": 60.0, "data_wait": 0.01}
+    return found | other
+
+
+def test_lines_come_back_and_late_or_torn_ones_go(tmp_path):
+    assert history.read_rows(tmp_path) == []
+    assert history.truncate_rows(tmp_path, 0) == []
+    rows = [row(1), row(2, learning_rate=None), row(3, val_metrics={"top2": 0.9})]
+    for one in rows:
+        history.append_row(tmp_path, one)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "lo')  # killed in the middle of a line
+    assert history.read_rows(tmp_path) == rows
+    assert history.truncate_rows(tmp_path, 2) == rows[:2]
+    history.append_row(tmp_path, rows[2])
+    assert history.read_rows(tmp_path) == rows
+
+
+def test_pandas_reads_the_file(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed (extra: notebook)")
+    history.append_row(tmp_path, row(1))
+    read = pandas.read_json(tmp_path / "metrics.jsonl", lines=True)
+    assert read["val_loss"].tolist() == pandas.DataFrame(history.read_rows(tmp_path))["val_loss"].tolist() == [0.25]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"epoch": 1, "lo\n',
+        b"\xff\n",
+        b"null\n",
+        b"[1]\n",
+        b"[" * 100_000 + b"\n",
+        b'{"epoch": 1}\n',
+        json.dumps(row(2)).encode() + b"\n",
+        json.dumps(row(1, loss="low")).encode() + b"\n",
+        json.dumps(row(1) | {"epoch": 0}).encode() + b"\n",
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_bytes(line + json.dumps(row(2)).encode() + b"\n")
+    with pytest.raises(InputError, match=r"metrics.jsonl is damaged \(.*\): train anew in another --workdir"):
+        history.read_rows(tmp_path)
+
+
+LAST = EpochResult(3, 0.5, 0.75, 0.6, 0.7, [[2, 1], [0, 3]])
+RESULT = Result(0.7, LAST, EpochResult(2, 0.4, 0.8, 0.5, 0.75, [[3, 0], [1, 2]], {"top2": 1.0}), Highest(2, 0.8))
+
+
+@pytest.mark.parametrize("result", [RESULT, Result(0.7, LAST)])
+def test_a_result_comes_back_as_it_was(tmp_path, result):
+    assert history.read_result(tmp_path) is None
+    history.write_result(tmp_path, result)
+    assert history.read_result(tmp_path) == result
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert ("best" in written) == (result.best is not None)
+    assert written["last"] == {
+        "epoch": 3,
+        "val_loss": 0.5,
+        "val_acc": 0.75,
+        "test_loss": 0.6,
+        "test_acc": 0.7,
+        "test_confusion": [[2, 1], [0, 3]],
+    }
+
+
+WRONG = json.dumps(msgspec.to_builtins(RESULT) | {"last": 1})
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"last": null}', WRONG])
+def test_a_damaged_result_is_named(tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(InputError, match=r"result.json is damaged \(.*\): --resume the run, which writes it anew"):
+        history.read_result(tmp_path)

@@ -1,0 +1,58 @@
+"""Pictures as photos are, folders of good and bad ones, and pictures that are only hashes."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxconv.data.similarity import Seen
+from tests.faults.mutated import originals, with_size
+
+
+def encode(picture: Image.Image, kind: str = "JPEG", **options) -> bytes:
+    """The bytes of a picture's file."""
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def scene(seed: int, width: int = 240, height: int = 180) -> Image.Image:
+    """A picture of large soft shapes, as photos are; each seed has a different one."""
+    rough = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(rough).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def fill(root: Path, files: dict[str, bytes]) -> Path:
+    """Write files, by their names below a folder."""
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """The files below a folder, by their names."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def seen(path: str, phash: int | None, digest: bytes | None = None) -> Seen:
+    """A picture with a digest of its own, unless one is given."""
+    return Seen(path, digest or path.encode(), phash)
+
+
+GOOD = {
+    f"{split}/{kind}s/{number}.jpg": encode(scene(100 * number + 10 * len(split) + len(kind)), quality=90)
+    for split in ("train", "validation", "test")
+    for kind in ("wolf", "cat")
+    for number in range(2)
+}
+BAD = {
+    "train/cats/broken.jpg": GOOD["train/cats/0.jpg"][:900],
+    "train/cats/empty.jpg": b"",
+    "train/cats/page.jpg": b"<html>log in</html>",
+    "train/cats/small.png": encode(scene(7, 31, 200), "PNG"),
+    "train/cats/white.png": encode(Image.new("RGB", (50, 50), "white"), "PNG"),
+    "train/cats/large.png": with_size("PNG RGB", originals()["PNG RGB"], 60_000, 60_000),
+    "train/cats/same.jpg": GOOD["test/cats/1.jpg"],
+}
