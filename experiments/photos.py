@@ -5,7 +5,7 @@ import math
 from typing import TYPE_CHECKING
 
 from experiments import common
-from jaxconv.config import BOOK_AUGMENTATION, MAX_PIXELS, Training
+from jaxconv.config import BOOK_AUGMENTATION, MAX_VALUES, Training
 from jaxconv.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 IMAGE_SIZE = 150  # pixels
 SMALLEST = 46  # in a smaller image, the four poolings leave nothing
-LARGEST = math.isqrt(MAX_PIXELS // 3)
+LARGEST = math.isqrt(MAX_VALUES // 3)
 
 
 def parser(experiment: str, docstring: str) -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 FORMAT = 2  # the version of the run directory's layout; a directory of another version is refused
-MAX_PIXELS = 1 << 26  # of an image that a net is trained on
+MAX_VALUES = 1 << 26  # height x width x channels of an image that a net is trained on
 
 MAY_CHANGE = Meta(extra={"resume": "may change"})
 INFORMATIONAL = Meta(extra={"resume": "informational"})
@@ -41,10 +41,12 @@ class Setting(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self), include_extras=True).items():
             value = getattr(self, name)
+            value = value.item() if hasattr(value, "item") else value  # NumPy's numbers
             try:
-                msgspec.convert(msgspec.to_builtins(value), kind)
+                converted = msgspec.convert(msgspec.to_builtins(value), kind)
             except (msgspec.ValidationError, TypeError, RecursionError) as error:
                 raise ValueError(f"{name} is {short(value)}: give {_wanted(kind) or error}") from None
+            msgspec.structs.force_setattr(self, name, converted)  # as it is read again: 40 for a float is 40.0
 
 
 class Augmentation(Setting, frozen=True, kw_only=True):
@@ -134,13 +136,13 @@ class Data(Setting, frozen=True, kw_only=True):
     interpolation: Filter = "nearest"
     kind: Kind = "photos"
     path: Annotated[str | None, INFORMATIONAL] = None
-    counts: dict[str, int] = {}
+    counts: dict[str, Positive] = {}
     fingerprint: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if math.prod(self.image_shape) > MAX_PIXELS:
-            raise ValueError(f"image_shape is {self.image_shape}: give at most {MAX_PIXELS:,} values")
+        if math.prod(self.image_shape) > MAX_VALUES:
+            raise ValueError(f"image_shape is {self.image_shape}: give at most {MAX_VALUES:,} values")
         if len(set(self.class_names)) < len(self.class_names):
             raise ValueError(f"class_names is {short(self.class_names)}: give each class a name of its own")
 
@@ -158,7 +160,7 @@ class Config(Setting, frozen=True, kw_only=True):
     """
 
     format: Literal[2] = 2
-    experiment: str
+    experiment: Annotated[str, INFORMATIONAL]
     variant: Annotated[str, INFORMATIONAL]  # made from the settings
     seed: Seed | None
     model: Model
@@ -185,5 +187,8 @@ def _wanted(kind: Any) -> str | None:
 
 def short(value: Any) -> str:
     """A value as it stands in config.json; long ones, such as fingerprints, by their beginning."""
-    text = value if isinstance(value, str) else json.dumps(msgspec.to_builtins(value))
+    try:
+        text = value if isinstance(value, str) else json.dumps(msgspec.to_builtins(value))
+    except TypeError:
+        text = repr(value)
     return text if len(text) <= 40 else f"{text[:12]}..."

@@ -113,7 +113,9 @@ def train(model: nn.Module, splits: Splits, config: Config, workdir: Path, *, ti
         elif step == begun:
             print(f"all {training.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
         result = writer.write_result(state)
-        interrupts.raise_if_requested(f"{workdir} is complete; the same command with --resume trains what is left")
+        interrupts.raise_if_requested(
+            f"{workdir} is complete; of several seeds, the same command with --resume trains the others"
+        )
         return result
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -63,8 +61,7 @@ class Predictor:
         self.config = read_config(self.workdir)
         self.model = _net(self.workdir, self.config, model)
         best = not self.config.data.validated_on_test if best is None else best
-        images = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8)
-        shapes = jax.eval_shape(registry.Forward(self.model).init, jax.random.key(0), images)
+        shapes = registry.shapes(self.model, self.image_shape)
         kept = {name: part for name, part in shapes.items() if name in ("params", "batch_stats")}
         settings = settings_digest(self.config)
         variables, step = restore_variables(self.workdir / "checkpoints", kept, settings, best=best)
@@ -99,6 +96,9 @@ class Predictor:
         """The probability of each class, in label order, for any number of pictures.
 
         `views` are names in `VIEWS`, such as ("plain", "mirrored").
+
+        Raises:
+            ValueError: an image is not uint8, or has another shape than the net's.
         """
         return np.concatenate([*self.batches(images, views), np.empty((0, len(self.class_names)), np.float32)])
 
@@ -108,11 +108,15 @@ class Predictor:
         """Yield the `probabilities` of a stream of pictures batch by batch. All batches have one size on the device."""
         pictures = iter(images)
         while taken := list(itertools.islice(pictures, BATCH)):
+            for image in taken:
+                if image.dtype != np.uint8 or image.shape != self.image_shape:
+                    found = f"{image.dtype}{list(image.shape)}"
+                    raise ValueError(f"an image is {found}, not uint8{list(self.image_shape)}")
             batch = np.zeros((len(views), BATCH, *self.image_shape), np.uint8)
             for view, name in enumerate(views):
                 batch[view, : len(taken)] = [VIEWS[name](image) for image in taken]
-            found = [np.asarray(compiled_predict_step(self.state, images)) for images in batch]
-            yield np.mean(found, 0)[: len(taken)]
+            rows = [np.asarray(compiled_predict_step(self.state, view)) for view in batch]
+            yield np.mean(rows, 0)[: len(taken)]
 
     def predict(self, paths: Iterable[str | Path]) -> list[Prediction]:
         """The most probable class of each picture file.
@@ -188,6 +192,8 @@ def _net(workdir: Path, config: Config, model: type[nn.Module] | nn.Module | Non
             "MODULE:CLASS, or name another run"
         )
     try:
-        return registry.build(name, config.model.options)
+        net = registry.build(name, config.model.options)
+        registry.shapes(net, config.data.image_shape)
+        return net
     except (TypeError, ValueError) as error:
         raise InputError(f"{workdir / CONFIG} does not describe a net ({error}): name another run") from error

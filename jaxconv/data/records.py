@@ -182,6 +182,9 @@ def list_classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if len(classes) < 2:
         raise InputError(f"{folder} has {len(classes)} class folders: give it one folder of pictures a class")
+    for entry in classes:
+        if not entry.name.isprintable():  # neither figures nor tables could show it
+            raise InputError(f"{folder} has a class folder {entry.name!a}: give it a name that can be printed")
     files: dict[str, list[Path]] = {class_folder.name: [] for class_folder in classes}
     for path in sorted(below(folder)):
         name, *inside = path.relative_to(folder).parts

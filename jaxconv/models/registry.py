@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from jaxconv.config import Model
 from jaxconv.models.convnets import CatsDogsConvNet, DenseNet, MnistConvNet
-from jaxconv.models.summary import count_params, layer_shapes
+from jaxconv.models.summary import count_params
 
 MODELS: dict[str, type[nn.Module]] = {model.__name__: model for model in (CatsDogsConvNet, MnistConvNet, DenseNet)}
 
 
 def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> Model:
     """What config.json says of a net: its name, or that of its class's module and class, and its options."""
-    parameters = count_params(layer_shapes(model, image_shape)[1].get("params", {}))
-    known = MODELS.get(type(model).__name__) is type(model)
-    name = type(model).__name__ if known else f"{type(model).__module__}:{type(model).__qualname__}"
+    parameters = count_params(shapes(model, image_shape).get("params", {}))
+    name = type(model).__name__ if _is_known(model) else f"{type(model).__module__}:{type(model).__qualname__}"
     return Model(name=name, options=options(model), parameters=parameters)
 
 
@@ -31,17 +31,27 @@ def options(model: nn.Module) -> dict[str, Any]:
     """
     fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
     kept = {name: value for name, value in fields.items() if name not in ("name", "parent")}
-    if "dtype" in kept:
+    if _is_known(model):
         kept["dtype"] = jnp.dtype(kept["dtype"]).name
-    return {name: value if _is_json(value) else type(value).__name__ for name, value in kept.items()}
+    return {name: _in_json(value) for name, value in kept.items()}
 
 
-def _is_json(value: Any) -> bool:
+def shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
+    """The variables of a net as `jax.ShapeDtypeStruct`s, for images of (height, width, channels)."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
+    return jax.eval_shape(Forward(model).init, jax.random.key(0), images)
+
+
+def _is_known(model: nn.Module) -> bool:
+    return MODELS.get(type(model).__name__) is type(model)
+
+
+def _in_json(value: Any) -> Any:
+    """The value as JSON gives it back, in which a tuple is a list."""
     try:
-        json.dumps(value)
+        return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
-        return False
-    return True
+        return type(value).__name__
 
 
 def build(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -63,7 +73,7 @@ def to_unit_floats(images: UInt8[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     return images.astype(jnp.float32) / 255
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Forward:
     """A net as a function of uint8 images: (variables, images, train=..., rngs=..., mutable=...) to logits.
 
@@ -78,6 +88,12 @@ class Forward:
 
     def __hash__(self) -> int:
         return hash(type(self.model))  # a net with a list among its fields has no hash
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return isinstance(other, Forward) and bool(self.model == other.model)
+        except (TypeError, ValueError):  # fields that cannot be compared, as arrays
+            return False
 
     def __call__(self, variables: Any, images: Array, **options: Any) -> Any:
         """What `model.apply` returns."""

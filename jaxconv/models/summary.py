@@ -21,7 +21,7 @@ def layer_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[S
         before = len(calls)
         output = call(*args, **kwargs)
         path = context.module.path
-        if context.method_name == "__call__" and path and len(calls) == before:
+        if context.method_name == "__call__" and path and len(calls) == before and hasattr(output, "shape"):
             calls.append(("/".join(path), output.shape))
         return output
 

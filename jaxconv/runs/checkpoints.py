@@ -41,7 +41,7 @@ class Checkpoints:
 
     `template` is a state, or its shapes from `jax.eval_shape`, with the structure of what is saved; what is restored is
     whole on every device, wherever it was saved. `settings` is the digest of the run's settings. Damaged checkpoints
-    are named, and moved to a folder `damaged` beside this one, as soon as a sound one is found.
+    are named when they would be used, and moved to a folder `damaged` beside this one as soon as a sound one is found.
 
     Raises:
         InputError: no checkpoint is sound, and nothing is moved; or the structure is another.
@@ -61,7 +61,7 @@ class Checkpoints:
 
     def __enter__(self) -> "Checkpoints":
         self._remove_deleted()
-        self._val_loss = {step: proof.val_loss(self._folder / str(step)) for step in proof.list_steps(self._folder)}
+        self._val_loss = {step: self._read_val_loss(step) for step in proof.list_steps(self._folder)}
         with _storage(self._folder):
             self._manager = ocp.CheckpointManager(
                 self._folder,
@@ -109,6 +109,12 @@ class Checkpoints:
         self.wait()
         return self._restore_first(self._best_first())
 
+    def _read_val_loss(self, step: int) -> float:
+        try:
+            return proof.val_loss(self._folder / str(step))
+        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):  # it is damaged
+            return math.inf
+
     def _restore_first(self, steps: Sequence[int]) -> Saved:
         damaged = []
         for step in steps:
@@ -135,7 +141,7 @@ class Checkpoints:
             self._manager.reload()
 
     def _best_first(self) -> list[int]:
-        validated = [step for step, loss in self._val_loss.items() if loss < math.inf]
+        validated = [step for step in proof.list_steps(self._folder) if self._val_loss.get(step, math.inf) < math.inf]
         return sorted(validated, key=lambda step: (self._val_loss[step], -step))
 
     def _kept(self, step: int, steps: Sequence[int]) -> bool:

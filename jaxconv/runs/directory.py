@@ -134,7 +134,7 @@ def read_config(workdir: Path) -> Config:
         ) from None
     except InputError:
         raise
-    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+    except (OSError, ValueError, RecursionError, SystemError) as error:  # msgspec's, which for huge numbers is the last
         raise InputError(f"{path} is damaged ({error}): name another run, or train anew") from error
     return config
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jaxconv.runtime.errors import InputError
-from jaxconv.runtime.files import named_oserror, write_whole
+from jaxconv.runtime.files import named_oserror, write_json, write_whole
 
 METRICS, RESULT = "metrics.jsonl", "result.json"
 
@@ -80,7 +80,7 @@ def read_rows(workdir: str | os.PathLike[str]) -> list[Row]:
         rows = [msgspec.convert(json.loads(line), Row) for line in lines if line.endswith(b"\n")]
         if [row["epoch"] for row in rows] != [*range(1, len(rows) + 1)]:
             raise ValueError("its epochs are not 1, 2, 3 and so on")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, SystemError) as error:  # msgspec's of huge numbers is a SystemError
         raise InputError(f"{path} is damaged ({error}): train anew in another --workdir") from error
     return rows
 
@@ -112,10 +112,10 @@ def read_result(workdir: str | os.PathLike[str]) -> Result | None:
     path = Path(workdir) / RESULT
     try:
         return msgspec.convert(json.loads(path.read_text()), Result) if path.exists() else None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, SystemError) as error:
         raise InputError(f"{path} is damaged ({error}): --resume the run, which writes it anew") from error
 
 
 def write_result(workdir: str | os.PathLike[str], result: Result) -> None:
     """Write result.json whole or not at all."""
-    write_whole(Path(workdir) / RESULT, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    write_json(Path(workdir) / RESULT, msgspec.to_builtins(result))

@@ -97,7 +97,7 @@ def read_proof(checkpoint: Path) -> Proof:
     proof = msgspec.convert(found, type=dict[str, Any])
     if proof.get("sha256") != digest(proof.get("proof")):
         raise ValueError(f"{FILE} is not what was written")
-    return msgspec.convert(proof["proof"], Proof)
+    return msgspec.convert(proof.get("proof"), Proof)
 
 
 def damage(checkpoint: Path, settings: str) -> str | None:
@@ -123,17 +123,13 @@ def damage(checkpoint: Path, settings: str) -> str | None:
 
 def list_steps(folder: Path) -> list[int]:
     """The steps of the complete checkpoints in a folder, in order."""
-    return sorted(
-        int(path.name) for path in folder.glob("*") if re.fullmatch("0|[1-9][0-9]{0,17}", path.name, re.ASCII)
-    )
+    names = (path.name for path in folder.glob("*") if path.is_dir())  # a link may lead nowhere
+    return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]{0,17}", name))
 
 
 def val_loss(checkpoint: Path) -> float:
-    """The validation loss that a checkpoint was saved with; infinity if there is none, or if it cannot be read."""
-    try:
-        loss = read_proof(checkpoint).progress.val_loss
-    except (OSError, ValueError, RecursionError):
-        return math.inf
+    """The validation loss that a checkpoint was saved with; infinity if there is none. Raises as `read_proof`."""
+    loss = read_proof(checkpoint).progress.val_loss
     return math.inf if loss is None else loss
 
 

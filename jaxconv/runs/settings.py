@@ -21,7 +21,7 @@ from jaxconv.training.losses import Loss
 
 @dataclasses.dataclass(frozen=True)
 class Own:
-    """What a run is given from Python: an optimizer, a loss, metrics. They are recorded by name and never rebuilt.
+    """What a run is given from Python: an optimizer, a loss, metrics. They are recorded by name and never rebuilt; the numbers of `tx` are not.
 
     A loss maps logits float[n, l] and targets float[n, k], one-hot or smoothed, to a value for each picture; so does a
     metric, of which the means over the validation and the test pictures are recorded.
@@ -30,6 +30,11 @@ class Own:
     tx: optax.GradientTransformation | None = None
     loss: Loss | None = None
     metrics: Mapping[str, Loss] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a metric of a name that is taken."""
+        if taken := self.metrics.keys() & {"loss", "acc", "confusion", "tx"}:
+            raise ValueError(f"a metric cannot have the name {sorted(taken)[0]}: give it another")
 
     def names(self) -> dict[str, str]:
         """Where each is defined."""
@@ -57,7 +62,9 @@ def configure(
     if data.validated_on_test and (training.patience is not None or training.schedule == "plateau"):
         chosen = "--patience and --schedule plateau go by val_loss"
         raise InputError(f"{chosen}, which is here that of the test pictures: leave them out")
-    _check_logits(model, data)
+    if own.tx is None and training.optimizer is None:
+        raise ValueError("there is no optimizer: give one in Training, or as tx")
+    _check_functions(model, data, own)
     optimizer = None if own.tx else training.optimizer
     return Config(
         experiment=experiment,
@@ -70,19 +77,36 @@ def configure(
     )
 
 
-def _check_logits(model: nn.Module, data: Data) -> None:
-    """Raise ValueError where the net has no logit for a class: the loss would be that of something else."""
-    apply, images = registry.Forward(model), jax.ShapeDtypeStruct((1, *data.image_shape), jnp.uint8)
-    variables = jax.eval_shape(apply.init, jax.random.key(0), images)
-    shape = jax.eval_shape(lambda variables, images: apply(variables, images, train=False), variables, images).shape
-    logits, classes = shape[-1], len(data.class_names)
-    if logits != classes and (logits, classes) != (1, 2):
-        raise ValueError(f"a net of {logits} logits cannot tell {classes} classes apart")
+def _check_functions(model: nn.Module, data: Data, own: Own) -> None:
+    """Raise ValueError where the net has no logit for a class, or a loss or metric no value for a picture.
+
+    Either would be scored as something else.
+    """
+    apply, images = registry.Forward(model), jax.ShapeDtypeStruct((2, *data.image_shape), jnp.uint8)
+    variables = registry.shapes(model, data.image_shape)
+    logits = jax.eval_shape(lambda variables, images: apply(variables, images, train=False), variables, images)
+    count, classes = logits.shape[-1], len(data.class_names)
+    if count != classes and (count, classes) != (1, 2):
+        raise ValueError(f"a net of {count} logits cannot tell {classes} classes apart")
+    targets = jax.ShapeDtypeStruct((2, classes), jnp.float32)
+    for name, function in {"loss": own.loss, **own.metrics}.items():
+        shape = jax.eval_shape(function, logits, targets).shape if function else (2,)
+        if shape != (2,):
+            raise ValueError(f"{name} gives {list(shape)} for two pictures, not one value for each: [2]")
 
 
 def describe_data(splits: Splits, kind: Kind | None = None, path: str | None = None) -> Data:
-    """What config.json says of the pictures; the kind and the folder of what `read_splits` reads are known."""
+    """What config.json says of the pictures; the kind and the folder of what `read_splits` reads are known.
+
+    Raises:
+        ValueError: a split is empty, or has other classes or images of another shape than the others.
+    """
     train = splits.train
+    for name, split in splits._asdict().items():
+        if not len(split):
+            raise ValueError(f"{name} has no pictures")
+        if split.class_names != train.class_names or split[0]["image"].shape != train[0]["image"].shape:
+            raise ValueError(f"{name} has other classes, or images of another shape, than train")
     folder = train if isinstance(train, SplitDirectory) else None
     return Data(
         class_names=list(train.class_names),

@@ -1,6 +1,5 @@
 """The variables of a run's net, read without what it was optimized with."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,25 @@ def restore_variables(folder: Path, shapes: dict[str, Any], settings: str, *, be
         InputError: there is no checkpoint, or it is damaged, or of another net.
     """
     folder = folder.absolute()
-    while True:
-        steps = proof.list_steps(folder)
-        if not steps:
-            raise InputError(f"{folder} holds no checkpoint: name a run that has trained an epoch")
-        losses = {step: proof.val_loss(folder / str(step)) if best else math.inf for step in steps}
-        step = min(steps, key=lambda step: (losses[step], -step))
-        path = folder / str(step)
+    while steps := proof.list_steps(folder):
+        step, why = steps[-1], None
         try:
-            if (why := proof.damage(path, settings)) is None:
-                return _restore_variables(path, shapes), step
-        except Exception:
-            if path.exists():
-                raise
-        if path.exists():
+            if best:
+                losses = {}
+                for step in steps:
+                    losses[step] = proof.val_loss(folder / str(step))
+                step = min(steps, key=lambda step: (losses[step], -step))
+            if (why := proof.damage(folder / str(step), settings)) is None:
+                return _restore_variables(folder / str(step), shapes), step
+        except InputError:
+            raise
+        except Exception as error:  # JSON, msgspec and Orbax raise all kinds where a file vanishes or is damaged
+            why = f"{type(error).__name__}: {error}".partition("\n")[0]
+        if proof.list_steps(folder) == steps:  # else the run has replaced it meanwhile
             raise InputError(
                 f"{folder} holds a damaged checkpoint ({step}: {why}): --resume sets it aside, or name another run"
             )
+    raise InputError(f"{folder} holds no checkpoint: name a run that has trained an epoch")
 
 
 def _restore_variables(path: Path, shapes: dict[str, Any]) -> dict[str, Any]:

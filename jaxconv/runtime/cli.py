@@ -18,8 +18,8 @@ Params = ParamSpec("Params")
 def one_line_errors(main: Callable[Params, None]) -> Callable[Params, None]:
     """A command whose `InputError` becomes one line on standard error and exit code 2, without a traceback.
 
-    So does an interrupt, with the exit code that a shell would give it. Where whoever reads its output has read
-    enough, as in `command | head`, it ends without a word.
+    An interrupt becomes one line too, with the exit code that a shell would give it. Where the reader of its output
+    has gone, as in `command | head`, the command ends without a word.
     """
 
     @functools.wraps(main)
@@ -46,10 +46,7 @@ def one_line_errors(main: Callable[Params, None]) -> Callable[Params, None]:
 
 
 class Parser(argparse.ArgumentParser):
-    """One whose mistakes are one line, as all others are.
-
-    Whatever has the flag --low-memory keeps the memory that XLA frees, unless it is given.
-    """
+    """Reports a mistake in one line. A command with --low-memory keeps freed memory, unless the flag is given."""
 
     def parse_args(self, *arguments: Any, **options: Any) -> Any:
         """Before a command does anything else, as `keep_freed_memory` needs it."""

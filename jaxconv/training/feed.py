@@ -56,12 +56,18 @@ def evaluate(state: TrainState, source: Source, batch_size: int) -> dict[str, An
     Values are means over the pictures; the confusion matrix has whole numbers, rows the labels, columns the
     predictions.
     """
-    sums: list[dict[str, jax.Array]] = []
+    totals: dict[str, Any] = {}
+    before: dict[str, Any] = {}
     for batch in evaluation_batches(source, batch_size):
-        sums.append(compiled_eval_step(state, sharding.shard_batch(batch)))
-        jax.block_until_ready(sums[-2:][0])  # one step ahead of the devices is enough; more would pile up batches
-    batches = jax.device_get(sums)
-    totals = {name: sum(np.float64(batch[name]) for batch in batches) for name in batches[0]}
-    confusion = np.asarray(totals.pop("confusion")).astype(int)
+        sums = compiled_eval_step(state, sharding.shard_batch(batch))
+        _add(totals, before)  # one step ahead of the devices is enough; more would pile up batches
+        before = sums
+    _add(totals, before)
+    confusion = totals.pop("confusion").astype(int)
     means = {name: float(total / confusion.sum()) for name, total in totals.items()}
     return means | {"acc": float(confusion.trace() / confusion.sum()), "confusion": confusion.tolist()}
+
+
+def _add(totals: dict[str, Any], sums: dict[str, Any]) -> None:
+    for name, value in jax.device_get(sums).items():
+        totals[name] = totals.get(name, 0.0) + np.asarray(value, np.float64)

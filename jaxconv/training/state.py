@@ -137,7 +137,7 @@ def evaluation_state(model: nn.Module, variables: dict[str, Any], **functions: A
 def averaged(average: Any, new: Any, step: Array, decay: float) -> Any:
     """The exponential moving average after one more step, corrected for its beginning as Adam's moments are.
 
-    After the first step it is `new` itself. Leaves that are no floating-point numbers are taken from `new`.
+    After the first step it is `new`, to rounding. Leaves that are no floating-point numbers are taken from `new`.
     """
     weight = (1 - decay) / -jnp.expm1(math.log(decay) * step.astype(jnp.float32))
 

@@ -40,6 +40,7 @@ def test_every_field_says_what_resume_does_with_it():
         "training.checkpoint_every",
     }
     assert {path.split(".")[0] for path, resume in how.items() if resume == "informational"} == {
+        "experiment",
         "variant",
         "model",  # its count of parameters
         "data",  # its path

@@ -33,7 +33,7 @@ def test_settings_have_the_net_the_data_and_where_it_is_trained():
 
 
 def squared(logits, targets):
-    return (logits - targets) ** 2
+    return (logits[:, 0] - targets[:, 1]) ** 2
 
 
 def test_what_is_given_is_recorded_by_name():
@@ -50,6 +50,29 @@ def test_test_pictures_choose_nothing(choice):
     assert configure(SmallNet(), DATA, training, 0, NOTHING, **DESCRIBED)
     with pytest.raises(InputError, match="go by val_loss, which is here that of the test pictures: leave them out"):
         configure(SmallNet(), COPIED, training, 0, NOTHING, **DESCRIBED)
+
+
+def mean_squared(logits, targets):
+    return squared(logits, targets).mean()
+
+
+@pytest.mark.parametrize("own", [Own(loss=mean_squared), Own(metrics={"mean": mean_squared})])
+def test_a_loss_or_metric_without_a_value_for_each_picture_is_refused(own):
+    with pytest.raises(ValueError, match=r"(loss|mean) gives \[\] for two pictures, not one value for each"):
+        configure(SmallNet(), DATA, Training(), 0, own, **DESCRIBED)
+
+
+def test_names_of_metrics_that_are_taken_and_no_optimizer_are_refused():
+    with pytest.raises(ValueError, match="a metric cannot have the name acc"):
+        Own(metrics={"acc": squared})
+    with pytest.raises(ValueError, match="there is no optimizer"):
+        configure(SmallNet(), DATA, Training(optimizer=None), 0, NOTHING, **DESCRIBED)
+
+
+def test_splits_of_other_classes_or_shapes_are_refused():
+    other = ArraySource(np.zeros((4, 46, 46, 3), np.uint8), np.zeros(4, np.int32), ["b", "a"])
+    with pytest.raises(ValueError, match="validation has other classes, or images of another shape, than train"):
+        describe_data(Splits(source(6, 1), other, source(4, 3)))
 
 
 def test_a_net_without_a_logit_for_each_class_is_refused():

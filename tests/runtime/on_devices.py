@@ -77,7 +77,7 @@ def main():
                 take(count)
                 found[name] = runs(photos, workdir / name, epochs, resume=(workdir / name).exists())
     else:
-        for count in (1, 2, 4, 8):
+        for count in map(int, sys.argv[4:]):
             take(count)
             found[count] = steps()
     print(json.dumps(found))

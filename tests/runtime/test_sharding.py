@@ -16,17 +16,24 @@ from jaxconv.runtime import sharding
 from jaxconv.runtime.errors import InputError
 
 
-def on_devices(what, photos, workdir):
-    command = [sys.executable, "-m", "tests.runtime.on_devices", what, str(photos), str(workdir)]
+def on_devices(what, photos, workdir, *counts):
+    command = [sys.executable, "-m", "tests.runtime.on_devices", what, str(photos), str(workdir), *counts]
     root = Path(__file__).parents[2]
     printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     return json.loads(printed.splitlines()[-1])
 
 
-@pytest.mark.parametrize("formulation", [pytest.param("cpu", marks=pytest.mark.campaign), "default"])
-def test_steps_are_the_same_on_any_number_of_devices(formulation, photos, tmp_path):
+@pytest.mark.parametrize(
+    "formulation, counts",
+    [
+        ("default", "14"),
+        pytest.param("default", "1248", marks=pytest.mark.campaign),
+        pytest.param("cpu", "1248", marks=pytest.mark.campaign),
+    ],
+)
+def test_steps_are_the_same_on_any_number_of_devices(formulation, counts, photos, tmp_path):
     """Losses, dropout and parameters within 1e-6; the state whole on each device, the batch shared."""
-    found = on_devices(formulation, photos, tmp_path)
+    found = on_devices(formulation, photos, tmp_path, *counts)
     one = found["1"]
     assert len(set(one["losses"])) == 3 and np.sum(one["evaluation"]["confusion"]) == 13
     for count, other in found.items():

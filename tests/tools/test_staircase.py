@@ -19,7 +19,9 @@ def losses(name, steps=3):
     return [worker.train() for _ in range(steps)]
 
 
-@pytest.mark.parametrize("names", [["option", "pool"], ["residual", "residual-option"]])
+@pytest.mark.parametrize(
+    "names", [["option", "pool"], pytest.param(["residual", "residual-option"], marks=pytest.mark.campaign)]
+)
 def test_rungs_of_one_net_have_the_same_losses(names):
     first, second = map(losses, names)
     assert first == pytest.approx(second, rel=1e-4)
@@ -34,7 +36,6 @@ def test_the_last_rung_is_the_net_of_the_package():
         return jax.tree.map(lambda leaf: leaf.shape, variables)
 
     assert shapes(staircase.build(staircase.RUNGS["conv"])) == shapes(CatsDogsConvNet(dropout=0.5))
-    assert all(loss > 0 for loss in losses("conv", steps=1))
 
 
 @pytest.mark.campaign
