@@ -21,7 +21,9 @@ from jaxconv.training.losses import Loss
 
 @dataclasses.dataclass(frozen=True)
 class Own:
-    """What a run is given from Python: an optimizer, a loss, metrics. They are recorded by name and never rebuilt; the numbers of `tx` are not.
+    """An optimizer, a loss and metrics that a run is given from Python.
+
+    They are recorded by name and never rebuilt; the numbers of `tx` are not recorded.
 
     A loss maps logits float[n, l] and targets float[n, k], one-hot or smoothed, to a value for each picture; so does a
     metric, of which the means over the validation and the test pictures are recorded.
