@@ -88,8 +88,8 @@ def train(
 def _fill(configs: Mapping[Path, Config], model: "nn.Module", splits: "Splits", title: str) -> list["Result"]:
     """Fill run directories that are claimed."""
     from jaxconv import loop
+    from jaxconv.data.augment import RandomAffine
     from jaxconv.runs import directory, figures
-    from jaxconv.training.feed import augmenter
 
     path, results = next(iter(configs)), []
     try:
@@ -98,7 +98,8 @@ def _fill(configs: Mapping[Path, Config], model: "nn.Module", splits: "Splits", 
         for path, config in configs.items():
             if len(configs) > 1:
                 print(f"seed {config.seed}", flush=True)
-            if config.training and (augment := augmenter(config.training.augmentation)) is not None:
+            if config.training and config.training.augmentation:
+                augment = RandomAffine(config.training.augmentation)
                 figures.write_augmented(splits.train, augment, path / "figures" / "augmented.png", title)
             results.append(loop.train(model, splits, config, path, title=title))
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from experiments import common
 from experiments.launch import launch
-from jaxconv.config import Data, Optimizer, Training
+from jaxconv.config import DOWNSAMPLE, Data, Optimizer, Training
 from jaxconv.runtime.cli import one_line_errors
 from jaxconv.runtime.errors import InputError
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 DATA = Path("data")  # tensorflow-datasets makes mnist/<version> in it
 IMAGE_SHAPE = (28, 28, 1)
 MODELS = ("convnet", "dense")
-DOWNSAMPLE = ("max", "average", "stride", "none")
 BOOK = Training(epochs=5, steps_per_epoch=None, batch_size=64, optimizer=Optimizer(learning_rate=1e-3))
 BOOK_RESULTS = {"convnet": "the book's run has test_acc 0.9912", "dense": "the book's run has test_acc 0.978"}
 
@@ -78,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         print(summary(model, IMAGE_SHAPE))
         return
-    from jaxconv.data.downloads import interruptible
     from jaxconv.data.mnist import read_mnist
+    from jaxconv.runtime.signals import interruptible
 
     with interruptible():
         splits = read_mnist(DATA, arguments.files)

@@ -123,10 +123,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         raise InputError(f"--out {out} cannot be made ({error.strerror}): name another folder") from error
 
-    from jaxconv.data.downloads import interruptible
     from jaxconv.data.mnist import read_mnist
     from jaxconv.runs.figures import write_bands
     from jaxconv.runtime.files import write_json
+    from jaxconv.runtime.signals import interruptible
 
     with interruptible():
         splits = read_mnist(DATA, arguments.files)

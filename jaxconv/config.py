@@ -28,6 +28,8 @@ Epochs = Annotated[int, Meta(ge=1, le=10**6, description="a whole number above 0
 
 Schedule = Literal["constant", "cosine", "plateau"]
 Filter = Literal["nearest", "bilinear"]
+SPLITS = ("train", "validation", "test")
+DOWNSAMPLE = ("max", "average", "stride", "none")  # in place of the poolings of MNIST's convnet
 Kind = Literal["photos", "drawn", "MNIST", "arrays"]
 
 

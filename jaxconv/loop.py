@@ -145,6 +145,7 @@ def _loop(state: TrainState, writer: RunWriter, stopped: Callable[[], bool]) -> 
                 break
         jax.block_until_ready(loss)
         writer.add_time(time.perf_counter() - started, feed.waited - waited)
+        writer.check_finite(state)
         if step % steps:
             writer.save(state)
             continue

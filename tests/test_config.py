@@ -4,6 +4,7 @@ import json
 from typing import get_type_hints
 
 import msgspec
+import numpy as np
 import pytest
 
 from jaxconv.config import BOOK_AUGMENTATION, Augmentation, Config, Data, Model, Optimizer, Setting, Training
@@ -68,6 +69,17 @@ def test_what_is_written_is_read_again():
     imported = msgspec.structs.replace(CONFIG, training=None, seed=None)
     assert msgspec.json.decode(msgspec.json.encode(imported), type=Config) == imported
     assert imported.steps_of_an_epoch == 1
+
+
+def test_values_are_kept_as_they_are_read_again():
+    """Else the digest of a run's settings would be another after reading: 40 is written, and 40.0 read."""
+    augmentation = Augmentation(rotation_deg=40, shift=np.float32(0.5))
+    assert repr(augmentation.rotation_deg) == "40.0" and type(augmentation.shift) is float
+    again = msgspec.json.decode(msgspec.json.encode(augmentation), type=Augmentation)
+    assert json.dumps(msgspec.to_builtins(again)) == json.dumps(msgspec.to_builtins(augmentation))
+    assert type(Training(epochs=np.int64(3)).epochs) is int
+    with pytest.raises(ValueError, match="epochs is -1: give"):
+        Training(epochs=np.int64(-1))
 
 
 def test_an_epoch_is_so_many_steps_or_every_picture_once():

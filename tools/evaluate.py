@@ -24,12 +24,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxconv.config import SPLITS
 from jaxconv.runtime.cli import one_line_errors
 from jaxconv.runtime.errors import InputError
 from jaxconv.runtime.files import printable, write_json
 from tools import net
 
-SPLITS = ("train", "validation", "test")
 PLAIN, FLIPPED = "as they are", "averaged with their mirror images"
 
 

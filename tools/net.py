@@ -5,7 +5,6 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxconv.runs.directory import CONFIG
 from jaxconv.runtime.cli import add_low_memory, bare_parser, quiet_orbax
 from jaxconv.runtime.errors import InputError
 
@@ -41,20 +40,15 @@ def read(arguments: argparse.Namespace) -> "Predictor":
     """The trained net that the flags name.
 
     Raises:
-        InputError: the directory holds no run, or as `import_model` and `Predictor`.
+        InputError: as `import_model` and `Predictor`.
     """
-    run: Path = arguments.run
-    if not (run / CONFIG).is_file():
-        seeds = sorted(path.parent.name for path in run.glob(f"seed*/{CONFIG}"))
-        cure = f"name that of one of its seeds, such as {run / seeds[0]}" if seeds else "name one that was trained"
-        raise InputError(f"{run} is not the directory of a run, it has no {CONFIG}: {cure}")
     from jaxconv.analysis.predictor import Predictor
     from jaxconv.runtime.compilation import use_cache
 
     use_cache()
     quiet_orbax()
     best = {"best": True, "last": False}.get(arguments.epoch)
-    return Predictor(run, best=best, model=import_model(arguments.model))
+    return Predictor(arguments.run, best=best, model=import_model(arguments.model))
 
 
 def import_model(name: str | None) -> "nn.Module | None":

@@ -178,7 +178,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line, download if asked to, and split."""
     arguments = _parse(argv)
-    from jaxconv.data.downloads import interruptible
+    from jaxconv.runtime.signals import interruptible
 
     with interruptible():
         dest = _check_dest(arguments.dest)  # before the long download

@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
     shares = {"test": args.test, "validation": args.validation}
 
-    from jaxconv.data.records import SPLITS, list_classes
+    from jaxconv.config import SPLITS
+    from jaxconv.data.records import list_classes
     from jaxconv.data.splits import class_of, copy_splits, split
 
     class_names, _ = list_classes(args.source)

@@ -13,7 +13,7 @@ import msgspec
 from jaxconv.analysis.titles import title
 from jaxconv.config import Config
 from jaxconv.runs.directory import CONFIG, read_config
-from jaxconv.runs.history import METRICS, EpochResult, Result, Row, read_result, read_rows
+from jaxconv.runs.history import METRICS, RESULT, EpochResult, Result, Row, read_result, read_rows
 from jaxconv.runs.resume import leaves
 from jaxconv.runtime.errors import InputError
 
@@ -103,17 +103,14 @@ def _ranges(found: Sequence[Row | EpochResult]) -> dict[str, Range]:
 
 def spread(results: Sequence[Result]) -> dict[str, Any]:
     """Mean, sample standard deviation, minimum and maximum over several results, each in the shape of a result."""
-    statistics = {"mean": fmean, "std": stdev, "min": min, "max": max}
+    import jax  # which --help of tools.report need not wait for
+
     rows = [msgspec.to_builtins(result) for result in results]
-    return {name: _over(statistic, rows) for name, statistic in statistics.items()}
 
+    def over(statistic: Any) -> Any:
+        return jax.tree.map(lambda *values: float(statistic([float(value) for value in values])), *rows)
 
-def _over(statistic: Any, values: Sequence[Any]) -> Any:
-    if isinstance(values[0], dict):
-        return {key: _over(statistic, [value[key] for value in values]) for key in values[0]}
-    if isinstance(values[0], list):
-        return [_over(statistic, column) for column in zip(*values, strict=True)]
-    return float(statistic([float(value) for value in values]))
+    return {"mean": over(fmean), "std": over(stdev), "min": over(min), "max": over(max)}
 
 
 def read(paths: Sequence[Path]) -> list[Group]:
@@ -152,9 +149,7 @@ def _distinct(names: Sequence[str], places: Sequence[str]) -> list[str]:
 
 def _read_runs(path: Path) -> list[Run]:
     seeds = sorted((found.parent for found in path.glob(f"seed*/{CONFIG}")), key=lambda found: (len(found.name), found))
-    workdirs = [path] if (path / CONFIG).is_file() else seeds
-    if not workdirs:
-        raise InputError(f"{path} is not the directory of a run, it has no {CONFIG}: name one that was trained")
+    workdirs = seeds if seeds and not (path / CONFIG).is_file() else [path]
     runs = [run for workdir in workdirs if (run := _read_run(workdir)).rows]
     if not runs:
         raise InputError(f"{path} has no epoch in its {METRICS}: name a run that has finished one")
@@ -162,10 +157,14 @@ def _read_runs(path: Path) -> list[Run]:
 
 
 def _read_run(workdir: Path) -> Run:
-    rows, result = read_rows(workdir), read_result(workdir)
+    config, rows, result = read_config(workdir), read_rows(workdir), read_result(workdir)
+    size = [len(config.data.class_names)] * len(config.data.class_names)
+    for tested in [result.last, result.best] if result else []:
+        if tested and [len(row) for row in tested.test_confusion] != size:
+            raise InputError(f"{workdir / RESULT} is damaged (test_confusion has other classes): --resume the run")
     if result and result.last.epoch != len(rows):  # the result of a run that was made longer since
         result = None
-    return Run(workdir, read_config(workdir), rows, result)
+    return Run(workdir, config, rows, result)
 
 
 class Setting(NamedTuple):

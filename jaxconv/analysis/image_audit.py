@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from jaxconv.data.downloads import interruptible
+from jaxconv.config import SPLITS
 from jaxconv.data.images import FORMATS, decode_rgb, quiet_pillow, reason
-from jaxconv.data.records import SPLITS
 from jaxconv.data.similarity import INCOMPARABLE, NEAR, SAME_BYTES, Seen, distances, see
 from jaxconv.runtime.errors import InputError
 from jaxconv.runtime.files import below
 from jaxconv.runtime.machine import usable_cores
+from jaxconv.runtime.signals import interruptible
 
 KINDS = ("broken", "empty", "not an image", "too large", "small", "blank", "duplicate", "near-duplicate")
 

@@ -10,10 +10,9 @@ from typing import NamedTuple, NoReturn
 import flax.linen as nn
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from jaxconv.config import Config
-from jaxconv.data.images import FILTERS, decode_rgb, quiet_pillow, reason
+from jaxconv.data.images import decode, quiet_pillow, reason
 from jaxconv.models import registry
 from jaxconv.runs.directory import CONFIG, read_config
 from jaxconv.runs.proof import settings_digest
@@ -81,14 +80,10 @@ class Predictor:
     def decode(self, data: bytes) -> UInt8[np.ndarray, "h w c"]:
         """Decode the bytes of a picture file and resize the picture as in training.
 
-        Raises the exceptions of `images.decode_rgb`.
+        Raises the exceptions of `images.decode`.
         """
         height, width, channels = self.image_shape
-        picture: Image.Image = decode_rgb(data)
-        if channels == 1:
-            picture = picture.convert("L")
-        resized = picture.resize((width, height), FILTERS[self.config.data.interpolation])
-        return np.asarray(resized).reshape(self.image_shape)
+        return decode(data, (height, width), self.config.data.interpolation, channels)
 
     def probabilities(
         self, images: Iterable[UInt8[np.ndarray, "h w c"]], views: Sequence[str] = ("plain",)

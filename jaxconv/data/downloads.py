@@ -1,12 +1,9 @@
 """Files from the internet, whole and known by their checksums."""
 
-import contextlib
-import os
 import queue
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from jaxconv.runtime.errors import InputError
@@ -71,17 +68,3 @@ def _ask(url: str) -> str | None:
         return answers.get(timeout=SECONDS_TO_ANSWER)
     except queue.Empty:
         return f"does not answer within {SECONDS_TO_ANSWER} seconds"
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """End the process at an interrupt, with exit code 130, instead of waiting for what is still to be downloaded.
-
-    No cleaning up happens outside of it: temporary folders belong inside.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.stdout.flush()
-        os._exit(130)  # the download's thread cannot be stopped, and a plain exit would wait for it

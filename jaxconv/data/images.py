@@ -11,28 +11,29 @@ from PIL import Image, UnidentifiedImageError
 
 FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}
 
-
 # Photos alone (MPO counts as JPEG): Pillow knows many more kinds, and for EPS it starts another program, Ghostscript.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-
-
 MAX_PIXELS = 89_478_485  # from where on Pillow warns; it refuses twice as many
-
-
 MAX_PIXELS_A_BYTE = 10_000  # photos have under 100, plain drawings under 1,000; damaged headers have any
-
-
 MAX_SIDE = 65_535  # the longest that JPEG can have; to resize a much longer one takes gigabytes
 
 
-def decode(data: bytes, image_size: tuple[int, int], interpolation: str = "nearest") -> UInt8[np.ndarray, "h w 3"]:
-    """A picture file's bytes as RGB, resized to (height, width) without keeping the aspect ratio, as Keras does.
+def decode(
+    data: bytes, image_size: tuple[int, int], interpolation: str = "nearest", channels: int = 3
+) -> UInt8[np.ndarray, "h w c"]:
+    """A picture file's bytes as RGB or grey, resized to (height, width) without keeping the aspect ratio.
 
     Grey, palette and CMYK pictures are converted; alpha is dropped and the EXIF orientation ignored, as in Keras.
-    `nearest` is Keras's default filter. Raises what `decode_rgb` raises.
+    `nearest` is Keras's default filter.
+
+    Raises:
+        ValueError: a picture has 1 or 3 channels, not so many; and whatever `decode_rgb` raises.
     """
-    height, width = image_size
-    return np.asarray(decode_rgb(data).resize((width, height), FILTERS[interpolation]))
+    if channels not in (1, 3):
+        raise ValueError(f"a picture file is read with 1 or 3 channels, not {channels}")
+    (height, width), picture = image_size, decode_rgb(data)
+    picture = picture.convert("L") if channels == 1 else picture
+    return np.asarray(picture.resize((width, height), FILTERS[interpolation])).reshape(height, width, channels)
 
 
 def decode_rgb(data: bytes) -> Image.Image:

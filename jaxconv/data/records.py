@@ -11,12 +11,11 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from jaxconv.config import SPLITS
 from jaxconv.data.images import FILTERS, decode, quiet_pillow, reason
 from jaxconv.runtime.errors import InputError
 from jaxconv.runtime.files import below
 from jaxconv.runtime.machine import available_memory, usable_cores
-
-SPLITS = ("train", "validation", "test")
 
 
 class Record(TypedDict):

@@ -1,6 +1,5 @@
 """The nets, their layers, and the registry that knows them by name."""
 
-from jaxconv.models.convnets import DOWNSAMPLE as DOWNSAMPLE
 from jaxconv.models.convnets import CatsDogsConvNet as CatsDogsConvNet
 from jaxconv.models.convnets import DenseNet as DenseNet
 from jaxconv.models.convnets import Flatten as Flatten

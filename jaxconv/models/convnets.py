@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxconv.config import DOWNSAMPLE
 from jaxconv.models.layers import AveragePool, Conv, Dense, MaxPool
-
-DOWNSAMPLE = ("max", "average", "stride", "none")
 
 
 class Flatten(nn.Module):

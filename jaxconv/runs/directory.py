@@ -129,9 +129,9 @@ def read_config(workdir: Path) -> Config:
         if (field := _first_difference(msgspec.to_builtins(config), found)) is not None:
             raise ValueError(f"Object missing required field or holding another value than was written - at `{field}`")
     except FileNotFoundError:
-        raise InputError(
-            f"{workdir} is not the directory of a run, it has no {CONFIG}: name one that was trained"
-        ) from None
+        seeds = sorted(config.parent for config in workdir.glob(f"seed*/{CONFIG}"))
+        cure = f"name that of one of its seeds, such as {seeds[0]}" if seeds else "name one that was trained"
+        raise InputError(f"{workdir} is not the directory of a run, it has no {CONFIG}: {cure}") from None
     except InputError:
         raise
     except (OSError, ValueError, RecursionError, SystemError) as error:  # msgspec's, which for huge numbers is the last

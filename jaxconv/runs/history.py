@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NotRequired, TypedDict
 
@@ -94,13 +95,11 @@ def append_row(workdir: str | os.PathLike[str], row: Row) -> None:
         os.fsync(file.fileno())
 
 
-def truncate_rows(workdir: str | os.PathLike[str], epochs: int) -> list[Row]:
-    """Drop the lines after the first `epochs`, whose weights were never saved; return the lines that stay."""
-    rows, path = read_rows(workdir)[:epochs], Path(workdir) / METRICS
-    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+def write_rows(workdir: str | os.PathLike[str], rows: Sequence[Row]) -> None:
+    """Let metrics.jsonl have these lines alone; it stays as it is where it has them already."""
+    path, content = Path(workdir) / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode()
     if path.exists() and path.read_bytes() != content:
         write_whole(path, content)
-    return rows
 
 
 def read_result(workdir: str | os.PathLike[str]) -> Result | None:

@@ -22,7 +22,7 @@ def restore_variables(folder: Path, shapes: dict[str, Any], settings: str, *, be
     """
     folder = folder.absolute()
     while steps := proof.list_steps(folder):
-        step, why = steps[-1], None
+        step, what = steps[-1], "damaged checkpoint"
         try:
             if best:
                 losses = {}
@@ -31,13 +31,15 @@ def restore_variables(folder: Path, shapes: dict[str, Any], settings: str, *, be
                 step = min(steps, key=lambda step: (losses[step], -step))
             if (why := proof.damage(folder / str(step), settings)) is None:
                 return _restore_variables(folder / str(step), shapes), step
-        except InputError:
+        except (InputError, MemoryError, jax.errors.JaxRuntimeError):  # no fault of the files
             raise
         except Exception as error:  # JSON, msgspec and Orbax raise all kinds where a file vanishes or is damaged
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                what = "checkpoint that cannot be read"
             why = f"{type(error).__name__}: {error}".partition("\n")[0]
         if proof.list_steps(folder) == steps:  # else the run has replaced it meanwhile
             raise InputError(
-                f"{folder} holds a damaged checkpoint ({step}: {why}): --resume sets it aside, or name another run"
+                f"{folder} holds a {what} ({step}: {why}): --resume sets damaged ones aside, or name another run"
             )
     raise InputError(f"{folder} holds no checkpoint: name a run that has trained an epoch")
 

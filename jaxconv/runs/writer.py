@@ -60,7 +60,8 @@ class RunWriter:
             if not epochs:
                 raise InputError(f"{lost}: bring the checkpoints back, or train anew in another --workdir")
             print(f"{lost}: {len(rows) - epochs} are trained again", flush=True)
-        self.rows = history.truncate_rows(self.workdir, epochs)
+        self.rows = rows[:epochs]
+        history.write_rows(self.workdir, self.rows)  # without those whose weights were never saved
         return saved.state if saved else None
 
     def add_time(self, seconds: float, waited: float) -> None:
@@ -69,16 +70,16 @@ class RunWriter:
         self.waited += waited
 
     def save(self, state: TrainState, val_loss: float | None = None) -> None:
-        """Save a checkpoint, in the background.
+        """Save a checkpoint, in the background."""
+        progress = Progress(digest(self.rows), self.seconds, self.waited, val_loss)
+        self.checkpoints.save(int(state.step), state, progress)
+
+    def check_finite(self, state: TrainState) -> None:
+        """Check a state that is to be saved.
 
         Raises:
             InputError: a loss, a gradient or a weight is not finite; what was saved before stays.
         """
-        self._check_finite(state)
-        progress = Progress(digest(self.rows), self.seconds, self.waited, val_loss)
-        self.checkpoints.save(int(state.step), state, progress)
-
-    def _check_finite(self, state: TrainState) -> None:
         if (bad := int(state.sums.first_bad_step)) >= 0:
             raise diverged("the loss or its gradient is not finite in", bad, self.config, self.splits.train)
         if not is_sound(state):
@@ -90,9 +91,8 @@ class RunWriter:
         `scores` are those of validation, which took `seconds`.
 
         Raises:
-            InputError: as `save`, or the validation loss is not finite.
+            InputError: the validation loss is not finite.
         """
-        self._check_finite(state)
         step = int(state.step)
         if not math.isfinite(scores["loss"]):
             raise diverged(f"the validation loss is {scores['loss']} after", step - 1, self.config, self.splits.train)
@@ -143,19 +143,16 @@ class RunWriter:
 
         There is no best where the validation pictures are the test pictures: it would be chosen by its test figures.
         """
-        tested = {"last": (len(self.rows), state)}
-        highest = None
+        last, best, highest = self._test(len(self.rows), state), None, None
         if not self.config.data.validated_on_test:
-            tested["best"] = self.best()
+            epoch, state = self.best()
+            best = last if epoch == last.epoch else self._test(epoch, state)
             row = max(self.rows, key=lambda row: row["val_acc"])
             highest = Highest(row["epoch"], row["val_acc"])
-        found = {name: self._test(epoch, weights) for name, (epoch, weights) in tested.items()}
-        mean = fmean(row["val_acc"] for row in self.rows[-10:])
-        result = Result(mean, found["last"], found.get("best"), highest)
+        result = Result(fmean(row["val_acc"] for row in self.rows[-10:]), last, best, highest)
         history.write_result(self.workdir, result)
         self.draw_curves()
-        name = "best" if "best" in tested else "last"
-        self.write_test_figures(tested[name][1], found[name])
+        self.write_test_figures(state, best or last)
         return result
 
     def _test(self, epoch: int, state: TrainState) -> EpochResult:

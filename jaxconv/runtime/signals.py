@@ -1,7 +1,11 @@
 """Ctrl-C and SIGTERM, put off until the work under way is saved."""
 
+import contextlib
+import os
 import signal
+import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 from jaxconv.runtime.errors import Stopped
@@ -45,3 +49,17 @@ class Interrupts:
         """Raise `Stopped` with the message if a signal came."""
         if self._received is not None:
             raise Stopped(self._received, message)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """End the process at an interrupt, with exit code 130, instead of waiting for the work of threads.
+
+    No cleaning up happens outside of it: temporary folders belong inside.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.stdout.flush()
+        os._exit(130)  # a thread cannot be stopped, and a plain exit would wait for it

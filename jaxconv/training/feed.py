@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxconv.config import Augmentation, Training
+from jaxconv.config import Training
 from jaxconv.data.augment import RandomAffine
 from jaxconv.data.batches import evaluation_batches, training_batches
 from jaxconv.data.records import Source
@@ -30,7 +30,7 @@ class Feed:
             source,
             training.batch_size,
             seed=seed,
-            augment=augmenter(training.augmentation),
+            augment=RandomAffine(training.augmentation) if training.augmentation else None,
             whole_passes=training.steps_per_epoch is None,
             first_step=first_step,
         )
@@ -43,11 +43,6 @@ class Feed:
         batch = next(self._batches)
         self.waited += time.perf_counter() - asked
         return sharding.shard_batch({"image": batch["image"], "target": self._classes[batch["label"]]})
-
-
-def augmenter(augmentation: Augmentation | None) -> RandomAffine | None:
-    """What warps the training pictures."""
-    return RandomAffine(augmentation) if augmentation else None
 
 
 def evaluate(state: TrainState, source: Source, batch_size: int) -> dict[str, Any]:

@@ -138,3 +138,12 @@ def test_the_spread_of_results_has_their_shape():
     assert found["mean"]["last"]["test_confusion"] == [[3, 2], [3, 4]]
     for shape in found.values():
         assert {name: type(value) for name, value in shape["best"].items()}.keys() == shape["last"].keys()
+
+
+def test_a_confusion_matrix_of_other_classes_is_named(tmp_path):
+    run = run_at(tmp_path)
+    result = history.read_result(run)
+    wrong = msgspec.structs.replace(result.last, test_confusion=[[1, 0, 0]] * 3)
+    history.write_result(run, msgspec.structs.replace(result, last=wrong))
+    with pytest.raises(InputError, match=r"result\.json is damaged \(test_confusion has other classes\): --resume"):
+        comparison.read([run])

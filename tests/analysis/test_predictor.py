@@ -4,14 +4,17 @@ import io
 import json
 
 import jax
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 import jaxconv as jc
 from jaxconv.analysis.predictor import Predictor
+from jaxconv.config import Model
 from jaxconv.data.records import read_splits
 from jaxconv.models import CatsDogsConvNet, MnistConvNet, registry
+from jaxconv.runs.directory import read_config, write_config
 from jaxconv.runtime.errors import InputError
 from jaxconv.training.feed import evaluate
 from tests.made_runs import PRINTS, fit_own, write_run
@@ -99,6 +102,23 @@ def test_pictures_are_decoded_as_in_training(run, tmp_path):
     grey = np.asarray(picture.convert("L").resize((28, 28), Image.Resampling.NEAREST))
     np.testing.assert_array_equal(net.decode(file.getvalue())[:, :, 0], grey)
     assert net.probabilities(net.decode(file.getvalue())[None]).shape == (1, 10)
+
+
+@pytest.mark.parametrize("change", [lambda image: image / 255, lambda image: image[..., :1], lambda image: image[:4]])
+def test_images_of_another_dtype_or_shape_are_refused(run, change):
+    """Scaled ones would be black, and grey ones would be repeated."""
+    net = Predictor(run[0])
+    image = np.full(net.image_shape, 200, np.uint8)
+    with pytest.raises(ValueError, match=r"an image is .*, not uint8\[46, 50, 3\]"):
+        list(net.batches.__wrapped__(net, [change(image)]))
+
+
+@pytest.mark.parametrize("options", [{"dtype": "float33"}, {"dtype": "float32", "classes": "x"}])
+def test_a_config_of_no_possible_net_is_named(run, tmp_path, options):
+    config = read_config(run[0])
+    write_config(tmp_path, msgspec.structs.replace(config, model=Model(name="CatsDogsConvNet", options=options)))
+    with pytest.raises(InputError, match=r"config\.json does not describe a net \("):
+        Predictor(tmp_path)
 
 
 def test_files_are_predicted_as_their_pictures(run, pictures):

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import pytest
 
 from jaxconv.data import downloads
-from jaxconv.data.downloads import fetch, interruptible
+from jaxconv.data.downloads import fetch
 from jaxconv.runtime.errors import InputError
+from jaxconv.runtime.signals import interruptible
 
 DATA = bytes(range(256)) * 8
 CURE = "try something else"

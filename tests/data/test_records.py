@@ -234,6 +234,13 @@ def test_records_have_names(photos):
     assert ArraySource(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int32), ["a"]).name(1) == "number 1"
 
 
+def test_a_class_whose_name_cannot_be_printed_is_refused(copy):
+    """Before training, not after it by the figures that cannot show it."""
+    os.rename(copy / "train/cats", os.fsencode(copy / "train") + b"/caf\xe9")
+    with pytest.raises(InputError, match=r"has a class folder 'caf\\udce9': give it a name that can be printed"):
+        SplitDirectory(copy, "train")
+
+
 def test_a_picture_that_is_changed_under_the_run_is_named(copy, monkeypatch, capsys):
     """A set that does not fit the memory is said to be decoded again and again, and each time proved."""
     monkeypatch.setattr(records, "available_memory", lambda: 0)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from experiments import common, mnist
-from jaxconv.models import DOWNSAMPLE, DenseNet, MnistConvNet
+from jaxconv.config import DOWNSAMPLE
+from jaxconv.models import DenseNet, MnistConvNet
 from jaxconv.runs.history import read_result, read_rows
 from jaxconv.runtime.errors import InputError
 from tests import digits

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxconv.models import DOWNSAMPLE, CatsDogsConvNet, DenseNet, MnistConvNet
+from jaxconv.config import DOWNSAMPLE
+from jaxconv.models import CatsDogsConvNet, DenseNet, MnistConvNet
 from jaxconv.models.summary import count_params, layer_shapes
 
 # The chapter's table (code 5-5): output shape and parameters of each layer.

@@ -77,6 +77,41 @@ def test_a_net_may_have_its_own_normalisation():
     np.testing.assert_allclose(registry.Forward(Centred())({}, images, train=False), np.ones((1, 3)))
 
 
+@pytest.mark.parametrize("power", [(4, [5]), {"a": (1,)}, float("nan")])
+def test_options_are_as_json_gives_them_back(power):
+    """Else a run with a tuple or a NaN among the fields of its net could not be resumed."""
+    options = registry.describe(Centred(power=power), (4, 4, 3)).options
+    assert json.loads(json.dumps(options)) == options
+
+
+class Pair(nn.Module):
+    """Which gives two outputs."""
+
+    @nn.compact
+    def __call__(self, x):
+        return x, nn.Dense(2)(x.mean((1, 2)))
+
+
+class Odd(nn.Module):
+    """An array among its fields, a layer of two outputs, and a normalisation that adds a channel."""
+
+    mean: np.ndarray
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        return Pair()(images)[1]
+
+    def normalize(self, images):
+        """Four channels of three."""
+        return jnp.pad(images.astype(jnp.float32) - self.mean.mean(), [(0, 0), (0, 0), (0, 0), (0, 1)])
+
+
+def test_any_linen_module_is_described():
+    odd, other = Odd(np.arange(3.0, dtype=np.float32)), Odd(np.arange(3.0, dtype=np.float32))
+    assert registry.describe(odd, (4, 4, 3)).parameters == 10
+    assert registry.Forward(odd) != registry.Forward(other)  # and no error of arrays that cannot be compared
+
+
 def test_forwards_of_equal_nets_are_equal():
     assert registry.Forward(DenseNet()) == registry.Forward(DenseNet()) != registry.Forward(CatsDogsConvNet())
     assert hash(registry.Forward(DenseNet())) == hash(registry.Forward(DenseNet()))

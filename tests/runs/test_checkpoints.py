@@ -245,3 +245,28 @@ def test_orbax_reads_these_checkpoints_by_itself(two_checkpoints):
     assert_same(state, 2)
     written = json.loads((two_checkpoints / "checkpoints/2/proof.json").read_text())["proof"]
     assert (written["step"], written["settings"]) == (2, SETTINGS)
+
+
+def test_a_best_that_is_damaged_while_the_run_goes_on_gives_way_too(tmp_path, capsys):
+    """Steps that were deleted long ago are not looked for."""
+    with opened(tmp_path) as checkpoints:
+        for step, loss in enumerate([0.4, 0.1, 0.5, 0.3, 0.6, 0.7], 1):
+            checkpoints.save(step, state_of(step), Progress("", val_loss=loss))
+        checkpoints.wait()
+        assert list_steps(tmp_path / "checkpoints") == [2, 5, 6]
+        (tmp_path / "checkpoints/2/proof.json").unlink()
+        assert_same(checkpoints.restore_best().state, 5)
+    assert capsys.readouterr().out.count("is damaged") == 1
+
+
+def test_a_best_whose_proof_cannot_be_read_for_now_is_not_deleted(tmp_path, monkeypatch):
+    save(tmp_path, [0.1, 0.5, 0.6])
+
+    def fail(*_):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(proof, "read_proof", fail)
+        with pytest.raises(OSError, match="too many"):
+            opened(tmp_path).__enter__()
+    assert list_steps(tmp_path / "checkpoints") == [1, 2, 3]

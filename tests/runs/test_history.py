@@ -16,14 +16,16 @@ def row(epoch, **other):
 
 def test_lines_come_back_and_late_or_torn_ones_go(tmp_path):
     assert history.read_rows(tmp_path) == []
-    assert history.truncate_rows(tmp_path, 0) == []
+    history.write_rows(tmp_path, [])
+    assert not (tmp_path / "metrics.jsonl").exists()
     rows = [row(1), row(2, learning_rate=None), row(3, val_metrics={"top2": 0.9})]
     for one in rows:
         history.append_row(tmp_path, one)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 4, "lo')  # killed in the middle of a line
     assert history.read_rows(tmp_path) == rows
-    assert history.truncate_rows(tmp_path, 2) == rows[:2]
+    history.write_rows(tmp_path, rows[:2])
+    assert history.read_rows(tmp_path) == rows[:2]
     history.append_row(tmp_path, rows[2])
     assert history.read_rows(tmp_path) == rows
 
@@ -46,6 +48,7 @@ def test_pandas_reads_the_file(tmp_path):
         b'{"epoch": 1}\n',
         json.dumps(row(2)).encode() + b"\n",
         json.dumps(row(1, loss="low")).encode() + b"\n",
+        json.dumps(row(1)).encode().replace(b"0.25", b"1" + b"0" * 400) + b"\n",
         json.dumps(row(1) | {"epoch": 0}).encode() + b"\n",
     ],
 )
@@ -74,6 +77,13 @@ def test_a_result_comes_back_as_it_was(tmp_path, result):
         "test_acc": 0.7,
         "test_confusion": [[2, 1], [0, 3]],
     }
+
+
+def test_numbers_that_are_not_finite_come_back(tmp_path):
+    """A metric of one's own may have no value, and the result must stay readable."""
+    result = msgspec.structs.replace(RESULT, best=msgspec.structs.replace(LAST, test_metrics={"top2": float("inf")}))
+    history.write_result(tmp_path, result)
+    assert history.read_result(tmp_path) == result
 
 
 WRONG = json.dumps(msgspec.to_builtins(RESULT) | {"last": 1})

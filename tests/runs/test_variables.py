@@ -51,7 +51,7 @@ def test_of_averaged_variables_the_average_comes_back(tmp_path):
 def test_damaged_variables_are_not_read(two_checkpoints, tmp_path, kind):
     folder = shutil.copytree(two_checkpoints, tmp_path / "run") / "checkpoints"
     faults.damage(folder / "2/state/d", kind, random.Random(1))
-    with pytest.raises(InputError, match=r"holds a damaged checkpoint \(2: state/d/.*\): --resume sets it aside"):
+    with pytest.raises(InputError, match=r"holds a damaged checkpoint \(2: state/d/.*\): --resume sets damaged ones"):
         restore_variables(folder, shapes_of(DenseNet()), SETTINGS, best=False)
     with pytest.raises(InputError, match="holds no checkpoint: name a run that has trained an epoch"):
         restore_variables(folder / "elsewhere", shapes_of(DenseNet()), SETTINGS, best=False)
@@ -82,3 +82,30 @@ def test_a_checkpoint_of_another_net_is_no_damage(two_checkpoints):
     with pytest.raises(InputError, match="is of another net or optimizer: params/Conv_0/bias is missing"):
         shapes = jax.eval_shape(lambda: SmallNet().init(jax.random.key(0), jnp.zeros((1, *SHAPE)), train=False))
         restore_variables(folder / "checkpoints", shapes, SETTINGS, best=False)
+
+
+def test_a_damaged_proof_of_the_best_is_not_passed_over(two_checkpoints, tmp_path):
+    """The newest would be another net's answer, without a word."""
+    folder = shutil.copytree(two_checkpoints, tmp_path / "run") / "checkpoints"
+    (folder / "1/proof.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds a damaged checkpoint \(1: ValueError: proof.json is not what was"):
+        restore_variables(folder, shapes_of(DenseNet()), SETTINGS, best=True)
+    (folder / "1/proof.json").unlink()
+    (folder / "1/proof.json").mkdir()
+    with pytest.raises(InputError, match=r"holds a checkpoint that cannot be read \(1: IsADirectoryError"):
+        restore_variables(folder, shapes_of(DenseNet()), SETTINGS, best=True)
+
+
+def test_a_lack_of_memory_is_not_called_damage(two_checkpoints, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(proof, "damage", fail)
+    with pytest.raises(MemoryError):
+        restore_variables(two_checkpoints / "checkpoints", shapes_of(DenseNet()), SETTINGS, best=False)
+
+
+def test_a_link_that_leads_nowhere_is_no_checkpoint(two_checkpoints, tmp_path):
+    folder = shutil.copytree(two_checkpoints, tmp_path / "run") / "checkpoints"
+    (folder / "99").symlink_to(tmp_path / "nowhere")
+    assert restore_variables(folder, shapes_of(DenseNet()), SETTINGS, best=False)[1] == 2
