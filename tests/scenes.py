@@ -1,9 +1,11 @@
 """Pictures as photos are, folders of good and bad ones, and pictures that are only hashes."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from jaxconv.data.similarity import Seen
@@ -56,3 +58,15 @@ BAD = {
     "train/cats/large.png": with_size("PNG RGB", originals()["PNG RGB"], 60_000, 60_000),
     "train/cats/same.jpg": GOOD["test/cats/1.jpg"],
 }
+
+
+def close_folder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let folders of this name refuse to be listed, which the superuser's own would not."""
+    scan = os.scandir
+
+    def scan_or_fail(path: str) -> object:
+        if str(path).endswith(name):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scan_or_fail)

@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 from jaxconv.analysis.image_audit import KINDS, Finding, check, check_file, examine, find_duplicates
 from jaxconv.data.similarity import NEAR, Seen
 from jaxconv.runtime.errors import InputError
-from tests.scenes import BAD, GOOD, encode, fill, scene, seen
+from tests.scenes import BAD, GOOD, close_folder, encode, fill, scene, seen
 
 
 @pytest.fixture
@@ -184,14 +184,7 @@ def test_files_that_cannot_be_read_are_findings(root, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_listed_is_named(root, monkeypatch):
-    scan = os.scandir
-
-    def scan_or_fail(path: str) -> object:
-        if str(path).endswith("wolfs"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", scan_or_fail)
+    close_folder("wolfs", monkeypatch)
     with pytest.raises(InputError, match=r"wolfs cannot be listed \(Permission denied\): name a folder that can be$"):
         check(root)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import fails
-from tests.scenes import BAD, GOOD, fill, tree
+from tests.scenes import BAD, GOOD, close_folder, fill, tree
 from tools import check_images
 
 FOLDER = Path(check_images.__file__).parents[1]
@@ -164,14 +164,7 @@ def test_one_file_under_two_names_is_found_but_not_moved(root, tmp_path, capsys)
 
 
 def test_a_folder_that_cannot_be_listed_is_named(root, capsys, monkeypatch):
-    scan = os.scandir
-
-    def scan_or_fail(path: str) -> object:
-        if str(path).endswith("wolfs"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", scan_or_fail)
+    close_folder("wolfs", monkeypatch)
     error = fails(check_images.main, capsys, root)
     assert error.endswith("wolfs cannot be listed (Permission denied): name a folder that can be\n")
 
