@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jaxconv.analysis.comparison import Group, Run, read, settings
+from jaxconv.analysis.comparison import Group, RunRecord, read, settings
 from jaxconv.runs.directory import REPORT
 from jaxconv.runtime import files
 from jaxconv.runtime.cli import bare_parser, one_line_errors
@@ -77,7 +77,7 @@ def find_mistakes(group: Group, data: Path | None, model: str | None) -> Mistake
     return Mistakes(note + more, worst)
 
 
-def _predictor(run: Run, model: str | None) -> "Predictor":
+def _predictor(run: RunRecord, model: str | None) -> "Predictor":
     """The trained net of a run; `model` is meant for runs of nets that jaxconv does not know."""
     from jaxconv.models.registry import MODELS
 

@@ -20,7 +20,7 @@ from jaxconv.runtime.errors import InputError
 WEIGHTS = {"last": "last epoch", "best": "lowest val_loss"}
 
 
-class Run(NamedTuple):
+class RunRecord(NamedTuple):
     """The content of a run directory: one row per epoch, and a result, which is None for an unfinished run."""
 
     workdir: Path
@@ -49,7 +49,7 @@ class Group:
     """Runs that differ only in their seed. Each has finished at least one epoch."""
 
     name: str
-    runs: list[Run]
+    runs: list[RunRecord]
 
     @property
     def class_names(self) -> list[str]:
@@ -61,7 +61,7 @@ class Group:
         """Whether the validation pictures are the test pictures."""
         return self.runs[0].config.data.validated_on_test
 
-    def numbers(self, runs: Sequence[Run] | None = None) -> dict[str, dict[str, Range]]:
+    def numbers(self, runs: Sequence[RunRecord] | None = None) -> dict[str, dict[str, Range]]:
         """The epoch, val_acc, test_loss and test_acc of the last epoch, and of the epoch with the lowest val_loss.
 
         Unfinished runs are left out. If no run is finished, the numbers are those of the last epoch so far.
@@ -121,7 +121,7 @@ def read(paths: Sequence[Path]) -> list[Group]:
     Raises:
         InputError: a path is no run directory, a run has finished no epoch, or a file is damaged.
     """
-    found: dict[str, list[Run]] = {}
+    found: dict[str, list[RunRecord]] = {}
     places: dict[str, str] = {}
     seen: set[Path] = set()
     for path in paths:
@@ -129,7 +129,7 @@ def read(paths: Sequence[Path]) -> list[Group]:
             if (place := run.workdir.resolve()) in seen:
                 continue
             seen.add(place)
-            compared = {path: shown(value) for path, value, how in leaves(run.config) if how != "informational"}
+            compared = {path: as_text(value) for path, value, how in leaves(run.config) if how != "informational"}
             configuration = json.dumps(compared | {"seed": None})
             found.setdefault(configuration, []).append(run)
             places.setdefault(configuration, path.resolve().name)
@@ -147,7 +147,7 @@ def _distinct(names: Sequence[str], places: Sequence[str]) -> list[str]:
     return distinct
 
 
-def _read_runs(path: Path) -> list[Run]:
+def _read_runs(path: Path) -> list[RunRecord]:
     seeds = sorted((found.parent for found in path.glob(f"seed*/{CONFIG}")), key=lambda found: (len(found.name), found))
     workdirs = seeds if seeds and not (path / CONFIG).is_file() else [path]
     runs = [run for workdir in workdirs if (run := _read_run(workdir)).rows]
@@ -156,7 +156,7 @@ def _read_runs(path: Path) -> list[Run]:
     return runs
 
 
-def _read_run(workdir: Path) -> Run:
+def _read_run(workdir: Path) -> RunRecord:
     config, rows, result = read_config(workdir), read_rows(workdir), read_result(workdir)
     size = [len(config.data.class_names)] * len(config.data.class_names)
     for tested in [result.last, result.best] if result else []:
@@ -164,7 +164,7 @@ def _read_run(workdir: Path) -> Run:
             raise InputError(f"{workdir / RESULT} is damaged (test_confusion has other classes): --resume the run")
     if result and result.last.epoch != len(rows):  # the result of a run that was made longer since
         result = None
-    return Run(workdir, config, rows, result)
+    return RunRecord(workdir, config, rows, result)
 
 
 class Setting(NamedTuple):
@@ -178,7 +178,7 @@ class Setting(NamedTuple):
 def settings(groups: Sequence[Group]) -> list[Setting]:
     """Every setting of config.json, in its order. Where the runs of a group differ, each of their values is listed."""
     configs = [
-        [{path: shown(value) for path, value, _ in leaves(run.config)} for run in group.runs] for group in groups
+        [{path: as_text(value) for path, value, _ in leaves(run.config)} for run in group.runs] for group in groups
     ]
     found = []
     for path in dict.fromkeys(path for runs in configs for config in runs for path in config):
@@ -187,7 +187,7 @@ def settings(groups: Sequence[Group]) -> list[Setting]:
     return found
 
 
-def shown(value: Any) -> str:
+def as_text(value: Any) -> str:
     """The value of a setting as a person would write it."""
     if value is None:
         return "-"

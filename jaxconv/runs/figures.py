@@ -135,7 +135,7 @@ def write_confusion(
     save(figure, Path(path))
 
 
-def shown(source: Source, count: int = 25) -> list[int]:
+def spread_positions(source: Source, count: int = 25) -> list[int]:
     """The positions of the pictures that `write_predictions` is for: spread evenly, whatever is predicted of them."""
     return np.unique(np.linspace(0, len(source) - 1, count).astype(int)).tolist()
 

@@ -170,7 +170,7 @@ class RunWriter:
         folder, test = self.workdir / "figures", self.splits.test
         title = f"{self.title}, seed {self.config.seed}, epoch {tested.epoch}"
         figures.write_confusion(tested.test_confusion, test.class_names, folder / "confusion.png", title)
-        records = [test[position] for position in figures.shown(test)]
+        records = [test[position] for position in figures.spread_positions(test)]
         probabilities = np.asarray(compiled_predict_step(state, np.stack([record["image"] for record in records])))
         figures.write_predictions(records, probabilities, test.class_names, folder / "predictions.png", title)
 

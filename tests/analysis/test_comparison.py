@@ -105,8 +105,10 @@ def test_a_run_without_a_best_epoch_has_the_numbers_of_its_last(tmp_path):
 
 
 def test_settings_are_shown_as_a_person_would_write_them():
-    shown = [comparison.shown(value) for value in (None, True, False, [150, 150, 3], (28, 28, 1), 3453121, 1e-4, "<b>")]
-    assert shown == ["-", "yes", "no", "150, 150, 3", "28, 28, 1", "3,453,121", "0.0001", "<b>"]
+    texts = [
+        comparison.as_text(value) for value in (None, True, False, [150, 150, 3], (28, 28, 1), 3453121, 1e-4, "<b>")
+    ]
+    assert texts == ["-", "yes", "no", "150, 150, 3", "28, 28, 1", "3,453,121", "0.0001", "<b>"]
 
 
 def test_a_directory_without_a_finished_epoch_is_refused(tmp_path):

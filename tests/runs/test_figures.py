@@ -7,7 +7,7 @@ from jaxconv.data.augment import RandomAffine
 from jaxconv.data.records import SplitDirectory
 from jaxconv.runs.figures import (
     shorten,
-    shown,
+    spread_positions,
     write_augmented,
     write_bands,
     write_confusion,
@@ -112,9 +112,9 @@ def test_the_pictures_shown_are_spread_over_all():
     def source(count):
         return ArraySource(np.zeros((count, 1, 1, 1), np.uint8), np.zeros(count, np.int32), ["a", "b"])
 
-    assert shown(source(3)) == [0, 1, 2]
-    assert shown(source(25)) == [*range(25)]
-    assert shown(source(1000))[::12] == [0, 499, 999] and len(shown(source(1000))) == 25
+    assert spread_positions(source(3)) == [0, 1, 2]
+    assert spread_positions(source(25)) == [*range(25)]
+    assert spread_positions(source(1000))[::12] == [0, 499, 999] and len(spread_positions(source(1000))) == 25
 
 
 def test_names_are_shortened():

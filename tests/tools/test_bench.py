@@ -103,7 +103,7 @@ def test_mistakes_are_named(photos: Path, tmp_path: Path, capsys: pytest.Capture
 
 def test_a_worker_that_ends_is_named_with_its_last_line(tmp_path: Path) -> None:
     with (
-        pytest.raises(protocol.InputError, match=r"^pytorch failed \(.*error: .*\): leave it out$"),
+        pytest.raises(protocol.InputError, match=r"^pytorch failed \(.*[Ee]rror: .*\): leave it out$"),
         protocol.working("pytorch", tmp_path, tmp_path, workers="json.tool") as ask,
     ):
         ask("step")
