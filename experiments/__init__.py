@@ -1,1 +1,1 @@
-"""Runs of the book: catsdogs, folders, mnist and mnist_study are commands; the other modules are their common parts."""
+"""Experiments of the book: the commands catsdogs, folders, mnist and mnist_study, and their common parts."""

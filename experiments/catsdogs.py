@@ -5,8 +5,8 @@
     python -m experiments.catsdogs --aug --dropout      # codes 5-11 to 5-14: 100 epochs of 100 steps of 32
     python -m experiments.catsdogs --data demo          # drawn pictures; nothing is downloaded
 
---aug alone and --dropout alone train with the settings of both together, so that the four runs separate the two
-effects. The README has the results to expect and the time they take.
+With --aug or --dropout alone, all other settings are the same as with both, so that the four runs separate the two
+effects. The README has the expected results and training times.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def read(data: str) -> "Splits":
     """The pictures of --data.
 
     Raises:
-        InputError: there is no such folder, it does not have two classes, or as `read_splits`.
+        InputError: the folder does not exist or does not have two classes, or as `read_splits`.
     """
     from jaxconv.data import demo
     from jaxconv.data.records import read_splits

@@ -1,6 +1,6 @@
-"""The flags of all experiments, and the settings that they give.
+"""The common flags of the experiments, and the settings from these flags.
 
-This module imports little, so that `--help` and wrong flags are answered at once.
+This module imports little, so that `--help` and wrong flags get an answer at once.
 """
 
 import argparse
@@ -20,9 +20,20 @@ S = TypeVar("S", bound=Setting)
 
 
 def parser(
-    command: str, docstring: str, *, epochs: str, batch_size: str, learning_rate: str, steps_per_epoch: str
+    command: str,
+    docstring: str,
+    *,
+    epochs: str,
+    batch_size: str,
+    learning_rate: str,
+    steps_per_epoch: str,
+    validated_on_test: bool = False,
 ) -> argparse.ArgumentParser:
-    """A parser with the common flags. The last four arguments are the defaults in words, for `--help`."""
+    """A parser with the common flags.
+
+    Four arguments are the defaults in words, for `--help`. With `validated_on_test`, there is no flag that would choose
+    by val_loss.
+    """
     flags = bare_parser(command, docstring)
     flags.add_argument(
         "--workdir", type=Path, metavar="DIR", help="run directory (default: runs/<experiment>-<variant>-seed<k>)"
@@ -38,6 +49,10 @@ def parser(
     flags.add_argument(
         "--learning-rate", type=float, metavar="X", help=f"learning rate of RMSprop (default: {learning_rate})"
     )
+    schedules = [name for name in get_args(Schedule) if not (validated_on_test and name == "plateau")]
+    flags.add_argument("--schedule", choices=schedules, help="schedule of the learning rate (default: constant)")
+    if not validated_on_test:
+        flags.add_argument("--patience", type=int, metavar="N", help="stop once val_loss has not fallen for N epochs")
     _add_training(flags)
     _add_run(flags)
     return flags
@@ -45,11 +60,10 @@ def parser(
 
 def _add_training(flags: argparse.ArgumentParser) -> None:
     flags.add_argument(
-        "--schedule", choices=get_args(Schedule), help="schedule of the learning rate (default: constant)"
-    )
-    flags.add_argument("--patience", type=int, metavar="N", help="stop once val_loss has not fallen for N epochs")
-    flags.add_argument(
-        "--ema", type=float, metavar="X", help="average the weights over the steps with decay X, such as 0.999"
+        "--ema",
+        type=float,
+        metavar="X",
+        help="use an exponential moving average of the weights with decay X, such as 0.999",
     )
     flags.add_argument(
         "--dtype",
@@ -71,13 +85,13 @@ def _add_run(flags: argparse.ArgumentParser) -> None:
 
 
 def training(arguments: argparse.Namespace, book: Training) -> Training:
-    """The book's settings, with the values of the flags in their place.
+    """The book's settings, changed by the flags.
 
     Raises:
         InputError: a number is out of bounds; the message names its flag.
     """
     if arguments.seeds is not None and arguments.seeds < 2:
-        raise InputError(f"--seeds is {arguments.seeds}: give a whole number above 1, or name one seed by --seed")
+        raise InputError(f"--seeds is {arguments.seeds}: give a whole number above 1, or one seed with --seed")
     if not 0 <= arguments.seed <= LARGEST_SEED - (arguments.seeds or 1) + 1:
         raise InputError(f"--seed is {arguments.seed}: give a whole number from 0 on, below 2**63")
     given = {name: value for name, value in vars(arguments).items() if value is not None}
@@ -121,5 +135,5 @@ def changes(training: Training, book: Training) -> list[str]:
 
 
 def is_book(training: Training, book: Training) -> bool:
-    """Whether a run trains as the book does, for as many epochs."""
+    """Whether a run has the book's settings and number of epochs."""
     return training.epochs == book.epochs and not changes(training, book)

@@ -1,11 +1,11 @@
-"""The convnet of section 5.2 on your own pictures, of two classes or more.
+"""The convnet of section 5.2 on your own pictures, with two classes or more.
 
     python -m tools.split_folders --source photos --dest data/mine     # photos/<class>/* to train, validation, test
     python -m experiments.folders --data data/mine --aug --dropout
     python -m experiments.folders --data data/mine --image-size 96     # smaller pictures train faster
 
 --data is a folder of train|validation|test/<class>/*. A net for two classes has one logit and the book's binary
-cross-entropy; a net for more classes has a softmax. The default settings are those of experiments.catsdogs.
+cross-entropy; a net for more classes has a softmax. experiments.catsdogs has the same default settings.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
-"""Training of one seed or of several, and the closing lines of a command."""
+"""Training of one or several seeds, and the last lines that a command prints."""
 
 import argparse
 import contextlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import flax.linen as nn
 
     from jaxconv.data.records import Splits
-    from jaxconv.runs.history import Result
+    from jaxconv.runs.history import EpochResult, Highest, Result
 
 
 def launch(
@@ -31,9 +31,9 @@ def launch(
     data: Data,
     book: str | None = None,
 ) -> None:
-    """Train as the flags say, fill the run directory and print the closing lines.
+    """Train with the settings of the flags, write the run directory and print the results.
 
-    `book` describes the result of the book, for a run that repeats it.
+    `book` is the book's result in words, for a run that repeats it.
     """
     seed, seeds = arguments.seed, arguments.seeds
     name = f"{experiment}-{variant}-seed{seed if seeds is None else f's{seed}-{seed + seeds - 1}'}"
@@ -45,8 +45,8 @@ def launch(
         _sum_up(workdir, workdirs, results, title)
     print_results(results, data.class_names, book)
     print(f"saved in {workdir}")
-    run = shlex.quote(str(next(iter(workdirs.values()))))
-    for tool in (f"predict {run} PICTURE", f"evaluate {run}", f"report {run}"):
+    first, every = (shlex.quote(str(path)) for path in (next(iter(workdirs.values())), workdir))
+    for tool in (f"predict {first} PICTURE", f"evaluate {first}", f"report {every}"):
         print(f"  python -m tools.{tool}")
 
 
@@ -64,7 +64,7 @@ def train(
 ) -> list["Result"]:
     """Train the seeds one after the other, each in its run directory.
 
-    All directories are claimed before the first seed is trained.
+    All directories are locked before the first seed is trained.
 
     Raises:
         InputError: as `settings.configure`, `directory.claim` and `loop.train`, or a directory cannot be written.
@@ -86,7 +86,7 @@ def train(
 
 
 def _fill(configs: Mapping[Path, Config], model: "nn.Module", splits: "Splits", title: str) -> list["Result"]:
-    """Fill run directories that are claimed."""
+    """Train in locked run directories."""
     from jaxconv import loop
     from jaxconv.data.augment import RandomAffine
     from jaxconv.runs import directory, figures
@@ -113,7 +113,7 @@ def seed_workdirs(workdir: Path, seed: int, seeds: int) -> dict[int, Path]:
     """A run directory for each of several seeds.
 
     Raises:
-        InputError: the directory above them holds other files, or a run of one seed.
+        InputError: the directory above them has other files, or a run of one seed.
     """
     from jaxconv.runs.directory import CONFIG, REPORT, entries
 
@@ -140,31 +140,45 @@ def _sum_up(workdir: Path, workdirs: Mapping[int, Path], results: list["Result"]
 
 
 def print_results(results: Sequence["Result"], class_names: Sequence[str], book: str | None) -> None:
-    """Print the closing lines of a run, or of several seeds, and two results for comparison.
+    """Print the results of one or several seeds, and two results for comparison.
 
-    These are the accuracy of always answering the most frequent class, and for a run that repeats the book its result.
+    These are the accuracy of always answering the most frequent class and, for a run that repeats the book, its result.
     """
-    first = results[0]
     for what, tested in (("last epoch", [r.last for r in results]), ("lowest val_loss", [r.best for r in results])):
         if (found := [one for one in tested if one is not None]) == tested:
-            epoch = f"{fmean(one.epoch for one in found):.0f}"
-            accuracies = [_figure([one.val_acc for one in found]), _figure([one.test_acc for one in found])]
-            print(f"{what}: epoch {epoch}  val_acc {accuracies[0]}  test_acc {accuracies[1]}")
-    if (epochs := min(10, first.last.epoch)) > 1:
-        mean = _figure([result.val_acc_mean_last_10 for result in results])
-        print(f"val_acc, mean of the last {epochs} epochs: {mean}")
+            accuracies = [_mean([one.val_acc for one in found]), _mean([one.test_acc for one in found])]
+            print(f"{what}: {_epochs(found)}  val_acc {accuracies[0]}  test_acc {accuracies[1]}")
+    averaged = [min(10, result.last.epoch) for result in results]
+    if max(averaged) > 1:
+        mean = _mean([result.val_acc_mean_last_10 for result in results])
+        print(f"val_acc, mean of the last {_span(averaged)} epochs: {mean}")
     highest = [result.highest_val_acc for result in results if result.highest_val_acc]
-    if highest and highest[0].epoch not in [one.epoch for one in (first.last, first.best) if one]:
-        epoch = f"{fmean(one.epoch for one in highest):.0f}"
-        print(f"highest val_acc: epoch {epoch}  {_figure([one.val_acc for one in highest])}")
-    counts = [sum(row) for row in first.last.test_confusion]
+    if any(map(_is_another, results)):
+        print(f"highest val_acc: {_epochs(highest)}  {_mean([one.val_acc for one in highest])}")
+    counts = [sum(row) for row in results[0].last.test_confusion]
     share, commonest = max(counts) / sum(counts), class_names[counts.index(max(counts))]
-    print(f"for comparison: always answering {commonest} has test_acc {share:.4f}")
+    print(f"baseline (always {commonest!r}): test_acc {share:.4f}")
     if book:
         print(f"for comparison: {book}")
 
 
-def _figure(values: Sequence[float]) -> str:
+def _is_another(result: "Result") -> bool:
+    """Whether the epoch of the highest val_acc is neither the last nor the best."""
+    epochs = [one.epoch for one in (result.last, result.best) if one]
+    return result.highest_val_acc is not None and result.highest_val_acc.epoch not in epochs
+
+
+def _epochs(found: Sequence["EpochResult | Highest"]) -> str:
+    numbers = {one.epoch for one in found}
+    return f"epoch{'s' if len(numbers) > 1 else ''} {_span(numbers)}"
+
+
+def _span(numbers: Collection[int]) -> str:
+    """A number; of several seeds the range."""
+    return f"{min(numbers)} to {max(numbers)}" if len({*numbers}) > 1 else f"{min(numbers)}"
+
+
+def _mean(values: Sequence[float]) -> str:
     """A number; of several seeds the mean, the sample standard deviation and the range."""
     around = f" ± {stdev(values):.4f} ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else ""
     return f"{fmean(values):.4f}{around}"

@@ -5,8 +5,8 @@
     python -m experiments.mnist --downsample average    # section 5.1.2: other downsampling than max pooling
 
 The first run downloads the four files (11.1 MiB) or takes them from --files, and keeps the digits in data/mnist. The
-book has no validation digits, so val_loss and val_acc are measured on the test digits. For the same reason result.json
-has the last epoch alone: a best epoch would be chosen by its test loss.
+book has no validation digits, so val_loss and val_acc are measured on the test digits. Nothing may be chosen by them:
+result.json has no best epoch, and there are no flags --patience and --schedule plateau.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def variant(model: str, downsample: str | None, dtype: str = "float32") -> str:
 
 
 def describe(splits: "Splits") -> Data:
-    """The part of config.json on the digits."""
+    """The description of the digits in config.json."""
     from jaxconv.runs.settings import describe_data
 
     return describe_data(splits, kind="MNIST", path=str(DATA / "mnist"))
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     assert __doc__
     defaults = {"epochs": "5", "batch_size": "64", "learning_rate": "1e-3", "steps_per_epoch": "0"}
-    flags = common.parser("experiments.mnist", __doc__, **defaults)
+    flags = common.parser("experiments.mnist", __doc__, **defaults, validated_on_test=True)
     flags.add_argument("--model", choices=MODELS, default="convnet", help="the net (default: %(default)s)")
     flags.add_argument("--downsample", choices=DOWNSAMPLE, help="downsampling of the convnet (default: max)")
     flags.add_argument(

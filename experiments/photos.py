@@ -1,4 +1,4 @@
-"""What the experiments on photos share: their flags, the chapter's settings, and its net."""
+"""Common parts of the experiments on photos: the flags, the chapter's settings and its net."""
 
 import argparse
 import math
@@ -35,12 +35,13 @@ def parser(experiment: str, docstring: str) -> argparse.ArgumentParser:
 def book(aug: bool, dropout: bool) -> Training:
     """The chapter's settings: code 5-8 for the plain net, 5-14 for the others."""
     if aug or dropout:
-        return Training(epochs=100, batch_size=32, augmentation=BOOK_AUGMENTATION if aug else None)
-    return Training(epochs=30, batch_size=20)
+        augmentation = BOOK_AUGMENTATION if aug else None
+        return Training(epochs=100, steps_per_epoch=100, batch_size=32, augmentation=augmentation)
+    return Training(epochs=30, steps_per_epoch=100, batch_size=20)
 
 
 def settings(arguments: argparse.Namespace, image_size: int) -> tuple[Training, str]:
-    """The settings that the flags give, and the name of the variant, such as plain or aug-dropout-96px-lr0.001.
+    """The settings from the flags, and the name of the variant, such as plain or aug-dropout-96px-lr0.001.
 
     Raises:
         InputError: a number is out of bounds; the message names its flag.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jaxconv.runtime.errors import InputError as InputError
     from jaxconv.runtime.machine import keep_freed_memory as keep_freed_memory
 
-# Imported at their first use, so that no command waits for what it does not need.
+# Imported at their first use, so that a command imports only the modules that it needs.
 _PLACES = {
     "analysis.predictor": ["Predictor"],
     "config": ["BOOK_AUGMENTATION", "Augmentation", "Optimizer", "Training"],

@@ -1,7 +1,7 @@
-"""The tree of settings: config.json, the defaults of the flags, and what `--resume` compares.
+"""Typed settings of a run: they define config.json, the defaults of flags, and what `--resume` compares.
 
-Every value is typed and bounded, and checked wherever it is made. A field also says what `--resume` does when it
-differs from the run's: refuse (the default), allow it (`MAY_CHANGE`), or not look at it (`INFORMATIONAL`).
+Every value is checked against its type and bounds when a setting is made. A field also says what `--resume` does if its
+value differs from the value of the run: refuse (the default), allow it (`MAY_CHANGE`), or ignore it (`INFORMATIONAL`).
 """
 
 import json
@@ -24,20 +24,20 @@ Between = Annotated[float, Meta(gt=0, lt=1, description="a number between 0 and 
 Share = Annotated[float, Meta(ge=0, lt=1, description="a number from 0 up to, but not including, 1")]
 Degrees = Annotated[float, Meta(ge=0, le=180, description="degrees from 0 to 180")]
 ShearDegrees = Annotated[float, Meta(ge=0, lt=90, description="degrees from 0 up to, but not including, 90")]
-Epochs = Annotated[int, Meta(ge=1, le=10**6, description="a whole number above 0"), MAY_CHANGE]  # may only grow
+Epochs = Annotated[int, Meta(ge=1, le=10**6, description="a whole number above 0"), MAY_CHANGE]  # to a larger one
 
 Schedule = Literal["constant", "cosine", "plateau"]
 Filter = Literal["nearest", "bilinear"]
 SPLITS = ("train", "validation", "test")
-DOWNSAMPLE = ("max", "average", "stride", "none")  # in place of the poolings of MNIST's convnet
+DOWNSAMPLE = ("max", "average", "stride", "none")  # of MNIST's convnet
 Kind = Literal["photos", "drawn", "MNIST", "arrays"]
 
 
 class Setting(Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of the tree.
+    """A group of settings.
 
     Raises:
-        ValueError: a field has a wrong type or is out of bounds; the message names the field and what it takes.
+        ValueError: a field has a wrong type or is out of bounds; the message has the field and its bounds.
     """
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class Setting(Struct, frozen=True, forbid_unknown_fields=True):
                 converted = msgspec.convert(msgspec.to_builtins(value), kind)
             except (msgspec.ValidationError, TypeError, RecursionError) as error:
                 raise ValueError(f"{name} is {short(value)}: give {_wanted(kind) or error}") from None
-            msgspec.structs.force_setattr(self, name, converted)  # as it is read again: 40 for a float is 40.0
+            msgspec.structs.force_setattr(self, name, converted)  # as it will be read: 40 for a float is 40.0
 
 
 class Augmentation(Setting, frozen=True, kw_only=True):
@@ -70,10 +70,10 @@ BOOK_AUGMENTATION = Augmentation(rotation_deg=40.0, shift=0.2, shear_deg=11.46, 
 
 
 class Optimizer(Setting, frozen=True, kw_only=True):
-    """RMSprop with its numbers, and the schedule of its learning rate.
+    """RMSprop and the schedule of its learning rate.
 
-    "constant" keeps the learning rate; "cosine" rises to it over the first tenth of all steps and falls to zero; with
-    "plateau" it falls to a tenth once val_loss has not fallen for ten epochs.
+    "constant" keeps the learning rate. "cosine" rises to it over the first tenth of all steps, and then falls to zero.
+    "plateau" divides it by ten each time that val_loss has not improved for ten epochs.
     """
 
     name: Literal["rmsprop"] = "rmsprop"
@@ -86,17 +86,16 @@ class Optimizer(Setting, frozen=True, kw_only=True):
 class Training(Setting, frozen=True, kw_only=True):
     """How a net is trained.
 
-    An epoch is `steps_per_epoch` batches of an endless stream or, with None, every picture once. With `patience` a run
-    ends once val_loss has not fallen for so many epochs. `ema` is the decay of an exponential moving average of the
-    weights, which then takes their place in validation, test and prediction. `label_smoothing` moves that share of each
-    training target to all classes alike. A checkpoint is saved at the end of each epoch and, within it, after every
-    `checkpoint_every` steps. `optimizer` is None where a run was given an optimizer of its own, named in `given`, as
-    are its own loss and metrics.
+    An epoch takes every picture once, or `steps_per_epoch` batches of an endless stream. With `patience`, training ends
+    once val_loss has not improved for so many epochs. `ema` is the decay of an exponential moving average of the
+    weights; validation, test and prediction then use the average. `label_smoothing` spreads this share of each training
+    target evenly over all classes. Checkpoints are saved after each epoch, and every `checkpoint_every` steps in it.
+    With `fit(tx=...)`, `optimizer` is None. `given` has the names of a custom optimizer, loss and metrics.
     """
 
     epochs: Epochs = 30
     batch_size: Positive = 20
-    steps_per_epoch: Positive | None = 100
+    steps_per_epoch: Positive | None = None
     optimizer: Optimizer | None = Optimizer()
     augmentation: Augmentation | None = None
     label_smoothing: Share = 0.0
@@ -111,14 +110,14 @@ class Training(Setting, frozen=True, kw_only=True):
 
     @property
     def schedule(self) -> str:
-        """The schedule of the learning rate; "constant" for an optimizer of the run's own."""
+        """The schedule of the learning rate; "constant" for a custom optimizer."""
         return self.optimizer.schedule if self.optimizer else "constant"
 
 
 class Model(Setting, frozen=True, kw_only=True):
-    """A net: its name in `jaxconv.models.registry` and its options, or the name and the fields of a net of one's own.
+    """A net: its name in `jaxconv.models.registry` and its options; of a custom net, its module, class and fields.
 
-    Nothing that a run directory says is imported: a net of one's own is given again to `analysis.predictor.Predictor`.
+    jaxconv never imports code named in a run directory. Pass your own net to `Predictor`.
     """
 
     name: str
@@ -129,8 +128,8 @@ class Model(Setting, frozen=True, kw_only=True):
 class Data(Setting, frozen=True, kw_only=True):
     """The pictures of a run. Every tool needs this part.
 
-    `image_shape` is (height, width, channels). `counts` and `fingerprint` are by split; a fingerprint is the SHA-256 of
-    the names and contents of a split's pictures.
+    `image_shape` is (height, width, channels). `counts` and `fingerprint` have a value for each split; a fingerprint is
+    the SHA-256 of the names and contents of its pictures.
     """
 
     class_names: Annotated[list[str], Meta(min_length=2, description="the names of two classes or more")]
@@ -146,19 +145,18 @@ class Data(Setting, frozen=True, kw_only=True):
         if math.prod(self.image_shape) > MAX_VALUES:
             raise ValueError(f"image_shape is {self.image_shape}: give at most {MAX_VALUES:,} values")
         if len(set(self.class_names)) < len(self.class_names):
-            raise ValueError(f"class_names is {short(self.class_names)}: give each class a name of its own")
+            raise ValueError(f"class_names is {short(self.class_names)}: give each class a different name")
 
     @property
     def validated_on_test(self) -> bool:
-        """Whether the validation pictures are the test pictures, which must then choose nothing."""
+        """Whether the validation pictures are the test pictures, by which nothing may be chosen."""
         return "test" in self.fingerprint and self.fingerprint["test"] == self.fingerprint.get("validation")
 
 
 class Config(Setting, frozen=True, kw_only=True):
-    """Everything that a run says of itself, as config.json has it.
+    """The settings of a run, as saved in config.json.
 
-    `experiment`, `variant` and `seed` are what runs are grouped by. `training` and `seed` are None for a net that was
-    imported.
+    Runs are grouped by `experiment`, `variant` and `seed`. `training` and `seed` are None for an imported net.
     """
 
     format: Literal[2] = 2
@@ -173,13 +171,19 @@ class Config(Setting, frozen=True, kw_only=True):
     device: Annotated[dict[str, Any], INFORMATIONAL] = {}
 
     @property
+    def trained(self) -> tuple[Training, int]:
+        """The training and the seed. Only an imported net has neither."""
+        assert self.training is not None and self.seed is not None
+        return self.training, self.seed
+
+    @property
     def steps_of_an_epoch(self) -> int:
-        """The number of steps of an epoch; 1 for an imported net, whose only checkpoint is that of step 0."""
+        """The number of steps of an epoch; 1 for an imported net, whose only checkpoint has step 0."""
         return self.training.steps_of_an_epoch(self.data.counts["train"]) if self.training else 1
 
 
 def _wanted(kind: Any) -> str | None:
-    """What a field takes, in words; None if only msgspec knows."""
+    """The values that a field takes, in words; None if the field does not describe them."""
     parts = get_args(kind)
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, parts))}"
@@ -188,7 +192,7 @@ def _wanted(kind: Any) -> str | None:
 
 
 def short(value: Any) -> str:
-    """A value as it stands in config.json; long ones, such as fingerprints, by their beginning."""
+    """A value as in config.json; of a long value, such as a fingerprint, the beginning."""
     try:
         text = value if isinstance(value, str) else json.dumps(msgspec.to_builtins(value))
     except TypeError:

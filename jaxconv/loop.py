@@ -1,4 +1,4 @@
-"""`fit`: train one net with one seed, and fill its run directory."""
+"""`fit`: train one net with one seed, and write its run directory."""
 
 import dataclasses
 import itertools
@@ -28,7 +28,7 @@ from jaxconv.training.losses import Loss, cross_entropy
 from jaxconv.training.state import TrainState, create_state
 from jaxconv.training.steps import compiled_train_step
 
-DRAW_EVERY = 30.0  # seconds, at the least: a small net's epoch may take less than its curves
+DRAW_EVERY = 30.0  # seconds at least: an epoch of a small net may take less time than drawing its curves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,18 +52,19 @@ def fit(
     loss: Loss | None = None,
     metrics: Mapping[str, Loss] | None = None,
 ) -> Run:
-    """Train a net and write its whole run directory, on which all tools work.
+    """Train a net and write its run directory.
 
-    `model` is any linen module with `__call__(images, *, train)`. `tx` takes the place of `training.optimizer`, `loss`
-    that of the cross-entropy, and `metrics` are recorded beside loss and accuracy: see `Own`. With `resume`, a run in
-    `workdir` goes on from its newest checkpoint, on a CPU to the same bits as if it had not been interrupted.
+    All tools can read this directory. `model` is any linen module with `__call__(images, *, train)`. `tx` replaces
+    `training.optimizer`, `loss` replaces the cross-entropy, and `metrics` are recorded beside loss and accuracy: see
+    `Own`. With `resume`, a run in `workdir` continues from its newest checkpoint. On a CPU, an interruption does not
+    change a bit of the result.
 
     Raises:
-        InputError: the directory is not free or holds a run with other settings, or training diverges, or no checkpoint
-            is sound.
-        ValueError: the net has no logit for a class.
-        Stopped: by Ctrl-C or SIGTERM, after the step under way was saved.
-        OSError: the run directory cannot be written; what was there stays.
+        InputError: the directory holds a run and `resume` is off, or it holds a run with other settings or other files,
+            or training diverges, or no checkpoint is valid.
+        ValueError: the net does not have one logit for each class.
+        Stopped: Ctrl-C or SIGTERM; the last step is saved.
+        OSError: the run directory cannot be written; its files are unchanged.
     """
     own, path = Own(tx, loss, metrics or {}), Path(workdir)
     data = describe_data(splits)
@@ -75,12 +76,11 @@ def fit(
 
 
 def train(model: nn.Module, splits: Splits, config: Config, workdir: Path, *, title: str, own: Own = NOTHING) -> Result:
-    """Fill a claimed run directory, from its newest checkpoint on if it has one; returns what result.json says."""
-    training, seed = config.training, config.seed
-    assert training is not None and seed is not None
-    steps = config.steps_of_an_epoch
-    tx = own.tx if training.optimizer is None else optimizers.make(training.optimizer, training.epochs * steps)
-    assert tx is not None
+    """Train in a locked run directory, from its newest checkpoint if there is one; returns the result."""
+    training, seed = config.trained
+    epochs, steps = training.epochs, config.steps_of_an_epoch
+    tx = own.tx if training.optimizer is None else optimizers.make(training.optimizer, epochs * steps)
+    assert tx is not None  # `settings.configure` checks it
 
     def new_state() -> TrainState:
         return create_state(
@@ -102,35 +102,33 @@ def train(model: nn.Module, splits: Splits, config: Config, workdir: Path, *, ti
         writer = RunWriter(workdir, config, splits, checkpoints, title)
         state = writer.restore() or new_state()
         begun = int(state.step)
-        if 0 < begun < training.epochs * steps and writer.stale_since is None:
-            print(f"going on after step {begun} (epoch {begun / steps:.2f})", flush=True)
+        if 0 < begun < epochs * steps and writer.stale_since is None:
+            print(f"resuming after step {begun} ({place(begun, steps, epochs)})", flush=True)
         state = _loop(state, writer, interrupts.requested)
         if writer.stale_since is not None:
             print(f"out of patience: val_loss has not fallen since epoch {writer.stale_since}", flush=True)
-        elif (step := int(state.step)) < training.epochs * steps:
+        elif (step := int(state.step)) < epochs * steps:
             saved = f"{step} steps are trained and saved in {workdir}"
-            interrupts.raise_if_requested(f"{saved}: the same command with --resume goes on")
+            interrupts.raise_if_requested(f"{saved}: add --resume (in Python, resume=True) to continue")
         elif step == begun:
-            print(f"all {training.epochs} epochs are trained already: --epochs makes a run longer", flush=True)
+            print(f"epoch {epochs} of {epochs} is already trained: give more --epochs to train longer", flush=True)
         result = writer.write_result(state)
-        interrupts.raise_if_requested(
-            f"{workdir} is complete; of several seeds, the same command with --resume trains the others"
-        )
+        interrupts.raise_if_requested(f"{workdir} is complete; if there are other seeds, add --resume to train them")
         return result
 
 
 def _loop(state: TrainState, writer: RunWriter, stopped: Callable[[], bool]) -> TrainState:
-    """Steps, and after them in this order: at the end of an epoch validate and write its line; save; draw now and then.
+    """Train the remaining steps. After each epoch: validate, write the row, save, and sometimes draw the curves.
 
-    A kill between any two loses no more than what was trained since the checkpoint before: on resume, lines of epochs
-    that were never saved are dropped, and the steps are trained again, to the same bits on a CPU. A signal ends it
-    after the step under way, which is saved.
+    A kill at any time loses only the steps after the last checkpoint. On resume, rows of epochs without a checkpoint
+    are removed, and their steps are trained again; on a CPU, with the same bits. A signal ends the loop after the
+    current step is saved.
     """
-    training, splits, steps = writer.training, writer.splits, writer.config.steps_of_an_epoch
+    training, seed = writer.config.trained
+    splits, steps = writer.splits, writer.config.steps_of_an_epoch
     every, total = training.checkpoint_every or steps, training.epochs * steps
-    assert writer.config.seed is not None
     step, drawn = int(state.step), time.monotonic()
-    feed = Feed(splits.train, training, writer.config.seed, step)
+    feed = Feed(splits.train, training, seed, step)
     progress = StepProgress(step, total, steps)
     while step < total and not stopped() and writer.stale_since is None:
         in_epoch = step % steps
@@ -161,8 +159,14 @@ def _loop(state: TrainState, writer: RunWriter, stopped: Callable[[], bool]) -> 
     return state
 
 
+def place(step: int, steps: int, epochs: int) -> str:
+    """The epoch of a step: "epoch 1 of 3" at its end, "step 5 of 8 in epoch 2 of 3" before that."""
+    epoch, in_epoch = divmod(step, steps)
+    return f"step {in_epoch} of {steps} in epoch {epoch + 1} of {epochs}" if in_epoch else f"epoch {epoch} of {epochs}"
+
+
 def describe(row: Row, epochs: int) -> str:
-    """An epoch as a line for a log."""
+    """A row as a log line."""
     return (
         f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  acc {row['acc']:.4f}  "
         f"val_loss {row['val_loss']:.4f}  val_acc {row['val_acc']:.4f}  {row['seconds']:.1f}s  "

@@ -21,7 +21,7 @@ CONFIG = Config(
     seed=0,
     model=Model(name="CatsDogsConvNet", options={"dropout": 0.5}),
     data=DATA,
-    training=Training(augmentation=BOOK_AUGMENTATION),
+    training=Training(steps_per_epoch=100, augmentation=BOOK_AUGMENTATION),
     versions={"jax": "0.10.2"},
 )
 
@@ -53,7 +53,11 @@ def changed(**parts):
         (Augmentation, {"shear_deg": 90.0}, "shear_deg is 90.0: give degrees from 0 up to, but not including, 90"),
         (Augmentation, {"rotation_deg": 181.0}, "rotation_deg is 181.0: give degrees from 0 to 180"),
         (Data, {"class_names": ["cats"], "image_shape": (2, 2, 3)}, "class_names is .*: give the names of two classes"),
-        (Data, {"class_names": ["a", "a"], "image_shape": (2, 2, 3)}, "class_names is .*: give each class a name"),
+        (
+            Data,
+            {"class_names": ["a", "a"], "image_shape": (2, 2, 3)},
+            "class_names is .*: give each class a different name",
+        ),
         (Data, {"class_names": ["a", "b"], "image_shape": (2**20, 2**20, 3)}, "image_shape is .*: give at most"),
         (Data, {"class_names": ["a", "b"], "image_shape": (2, 2, 5)}, "image_shape is .*: give"),
         (Data, {"class_names": ["a", "b"], "image_shape": (2, 2, 3), "kind": "films"}, "kind is films: give one of"),
@@ -83,8 +87,12 @@ def test_values_are_kept_as_they_are_read_again():
 
 
 def test_an_epoch_is_so_many_steps_or_every_picture_once():
+    """By default every picture once, as Keras users expect."""
     assert CONFIG.steps_of_an_epoch == 100
     assert changed(training={"steps_per_epoch": None, "batch_size": 2}).steps_of_an_epoch == 4
+    assert Training().steps_per_epoch is None
+    assert [Training(batch_size=20).steps_of_an_epoch(pictures) for pictures in (1, 20, 2001)] == [1, 1, 101]
+    assert CONFIG.trained == (CONFIG.training, 0)
 
 
 def test_every_setting_has_a_bound_in_words():

@@ -18,7 +18,7 @@ from jaxconv.config import BOOK_AUGMENTATION, Optimizer, Training
 from jaxconv.data import batches
 from jaxconv.data.arrays import ArraySource
 from jaxconv.data.records import Splits, read_splits
-from jaxconv.loop import describe, fit
+from jaxconv.loop import describe, fit, place
 from jaxconv.runs import history
 from jaxconv.runs.checkpoints import Checkpoints
 from jaxconv.runs.directory import read_config
@@ -200,7 +200,7 @@ def test_a_signal_ends_a_run_after_its_step_which_is_saved(step, splits, whole, 
 
     with monkeypatch.context() as patched:
         patched.setattr(loop, "compiled_train_step", with_a_signal)
-        with pytest.raises(Stopped, match=rf"SIGTERM: {step} steps are trained and saved in .*: the same command"):
+        with pytest.raises(Stopped, match=rf"SIGTERM: {step} steps are trained and saved in .*: add --resume \(in"):
             run(splits, tmp_path)
     assert signal.getsignal(signal.SIGTERM) == before
     assert list_steps(tmp_path / "checkpoints")[-1] == step
@@ -211,7 +211,7 @@ def test_a_signal_ends_a_run_after_its_step_which_is_saved(step, splits, whole, 
 def test_a_signal_while_the_figures_are_drawn_ends_the_run_when_it_is_complete(splits, tmp_path, monkeypatch):
     """Else the next of several seeds would be trained as if nobody had asked for the end."""
     monkeypatch.setattr(RunWriter, "write_test_figures", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(Stopped, match=r"SIGTERM: .* is complete; of several seeds, the same command with"):
+    with pytest.raises(Stopped, match=r"SIGTERM: .* is complete; if there are other seeds, add --resume to"):
         run(splits, tmp_path, epochs=1)
     assert history.read_result(tmp_path).last.epoch == 1
 
@@ -282,7 +282,7 @@ def test_a_complete_run_is_only_summed_up_again(whole, splits, capsys):
     before = (workdir / "metrics.jsonl").read_text()
     assert run(splits, workdir) == result
     assert (workdir / "metrics.jsonl").read_text() == before
-    assert capsys.readouterr().out == "all 3 epochs are trained already: --epochs makes a run longer\n"
+    assert capsys.readouterr().out == "epoch 3 of 3 is already trained: give more --epochs to train longer\n"
 
 
 def test_epochs_of_whole_passes_with_a_schedule_where_the_test_pictures_validate(splits, tmp_path):
@@ -301,7 +301,7 @@ def test_epochs_of_whole_passes_with_a_schedule_where_the_test_pictures_validate
     assert result.best is result.highest_val_acc is None  # it would be chosen by the test pictures
     assert result.last.test_loss == pytest.approx(rows[-1]["val_loss"])
     for choice in ({"patience": 3}, {"schedule": "plateau"}):
-        with pytest.raises(InputError, match="go by val_loss, which is here that of the test pictures: leave them out"):
+        with pytest.raises(InputError, match="and here the validation pictures are the test pictures: leave them out"):
             run(splits._replace(validation=copied), tmp_path / "other", **choice)
 
 
@@ -371,6 +371,13 @@ def test_label_smoothing_moves_the_training_loss_alone(splits, whole, tmp_path):
     assert smooth["val_loss"] == pytest.approx(plain["val_loss"], rel=1e-5)
     assert abs(smooth["loss"] - plain["loss"]) > 1e-3
     assert smooth["acc"] == plain["acc"]
+
+
+@pytest.mark.parametrize(
+    "step, where", [(2, "epoch 1 of 3"), (3, "step 1 of 2 in epoch 2 of 3"), (1, "step 1 of 2 in epoch 1 of 3")]
+)
+def test_a_step_has_a_place(step, where):
+    assert place(step, 2, 3) == where
 
 
 def test_an_epoch_as_a_line():

@@ -1,1 +1,1 @@
-"""Commands for what comes before and after training."""
+"""Commands for the work before and after training."""

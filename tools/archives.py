@@ -1,4 +1,4 @@
-"""Files by their names in a folder or in a zip archive, neither of which is trusted."""
+"""Files in a folder or in a zip archive, which may be damaged or hostile."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ class Folder:
         self.where = where
 
     def size(self, name: str) -> int | None:
-        """A file's bytes; None where there is no such file."""
+        """The size of a file in bytes; None if it does not exist."""
         path = self.where / name
         return path.stat().st_size if os.path.isfile(path) else None  # Path.is_file raises in a closed folder
 
@@ -39,11 +39,11 @@ class Archive:
         self._count = Counter(self._zip.namelist())
 
     def size(self, name: str) -> int | None:
-        """A member's declared bytes, more than which are never unpacked; None where there is no such member."""
+        """The declared size of a member in bytes; None if it does not exist. No more bytes are ever unpacked."""
         return self._zip.getinfo(name).file_size if name in self._count else None
 
     def open(self, name: str) -> IO[bytes]:
-        """A member to read. One that is there twice is refused: nobody can know which of the two is meant."""
+        """A member to read. A name that is there twice is refused, because either could be meant."""
         if self._count[name] > 1:
             raise InputError(f"{self.where / name} is there {self._count[name]} times: get it anew")
         if self._zip.getinfo(name).flag_bits & 1:
@@ -66,21 +66,21 @@ def open_files(where: Path) -> Iterator[Files]:
 
 @contextlib.contextmanager
 def open_inner(files: Files, name: str, limit: int) -> Iterator[Archive]:
-    """The archive that is one of the files, of at most `limit` bytes."""
+    """The archive that is one of the files, with at most `limit` bytes."""
     where = files.where / name
     with contextlib.ExitStack() as stack:
         with readable(where):
             stream = stack.enter_context(_open(files, name, limit))
-            if isinstance(files, Archive):  # to go back in a compressed member is to unpack it from its start
+            if isinstance(files, Archive):  # seeking back in a compressed member unpacks it again
                 member, stream = stream, stack.enter_context(tempfile.TemporaryFile())
                 shutil.copyfileobj(member, stream)
         yield Archive(where, stream)
 
 
 def read(files: Files, name: str, limit: int) -> bytes:
-    """What a file of at most `limit` bytes holds."""
+    """The content of a file with at most `limit` bytes."""
     with readable(files.where / name), _open(files, name, limit) as file:
-        # Without a number zipfile unpacks all that there is, whatever the member claims, before it looks at the claim.
+        # Without a number, zipfile unpacks everything before it checks the declared size.
         return file.read((files.size(name) or 0) + 1)
 
 
@@ -92,7 +92,7 @@ def _open(files: Files, name: str, limit: int) -> IO[bytes]:
 
 @contextlib.contextmanager
 def readable(where: Path, what: str = "cannot be read", cure: str = "get it anew") -> Iterator[None]:
-    """Turn any error into an `InputError` that says of `where` what is wrong with it."""
+    """Turn any error into an `InputError` with the path `where`."""
     try:
         yield
     except InputError:

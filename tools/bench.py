@@ -1,18 +1,18 @@
-"""How fast jaxconv and its peers are on this machine, side by side on the same work.
+"""Compare the speed of jaxconv and its peers on this machine, on the same work.
 
     python -m tools.bench --data data/cats_and_dogs_small
     python -m tools.bench --only step inference         # on drawn pictures
     python -m tools.bench --only growth
 
-Each contestant runs in a process of its own. The contestants take turns within every round, so that a busy machine
-slows all of them alike. The table has medians with lowest and highest, and how jaxconv's median compares. The peers
-come with the extra `bench`; a line names the peers that are not installed, and they are left out.
+Each contestant runs in a separate process. The contestants take turns within every round, so that a busy machine slows
+all of them alike. The table has the median, lowest and highest of each contestant, and the ratio of jaxconv's median to
+it. The peers come with the extra `bench`. A peer that is not installed is printed and left out.
 
-The part `growth` takes long and runs only when it is named. It measures jaxconv alone: time and memory against the
-number of pictures, and images/s against the threads of the loader. In its first table, "beyond" is the memory that the
-process holds after its last epoch, less the decoded pictures and what the process held before it read a picture, with
-its programs compiled. The last row has only 1 GB of memory left (`ulimit -v`), where more than 7,400 pictures are
-decoded again at every access.
+The part `growth` takes long and runs only with --only growth. It measures jaxconv alone: time and memory against the
+number of pictures, and images/s against the threads of the loader. In its first table, "beyond" is the memory of the
+process after its last epoch, less the decoded pictures and the memory before the first picture was read, with compiled
+programs. In the last row, only 1 GB of memory is left (`ulimit -v`): more than 7,400 pictures are then decoded again at
+every access.
 """
 
 import argparse
@@ -37,7 +37,7 @@ PACKAGES = ("jax", "keras", "tensorflow-cpu", "torch", "numpy", "grain", "opencv
 
 
 def describe_machine() -> dict[str, Any]:
-    """The processor, JAX's device, and the versions of everything that was measured."""
+    """The processor, JAX's device, and the versions of the measured packages."""
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         cpu = Path("/proc/cpuinfo").read_text().split("model name", 1)[-1].split(":", 1)[-1].splitlines()[0].strip()
@@ -64,7 +64,7 @@ def _net(part: str, names: Sequence[str], data: Path, rounds: int) -> dict[str, 
     return start(names, data, rounds) if part == "start" else take_turns(part, names, data, rounds)
 
 
-PEERS = {  # and the packages that each needs
+PEERS = {  # and the packages of each
     "keras-tensorflow": ("keras", "tensorflow", "scipy"),
     "keras-jax": ("keras", "scipy"),
     "keras-grain": ("keras",),
@@ -82,7 +82,7 @@ GROWTH = "growth"
 
 
 def installed(names: Sequence[str]) -> Iterator[str]:
-    """The peers that can run here; a line is printed for each of the others."""
+    """Yield the peers that can run here. For each other peer, print a line."""
     for name in names:
         if missing := [package for package in PEERS[name] if importlib.util.find_spec(package) is None]:
             print(f"{name} is left out: {', '.join(missing)} is not installed (pip install '.[bench]')", flush=True)
@@ -91,7 +91,7 @@ def installed(names: Sequence[str]) -> Iterator[str]:
 
 
 def find_pictures(data: Path | None) -> Path:
-    """The folder of pictures; without one, the demo's pictures are drawn.
+    """The folder of pictures; without a folder, the demo's pictures are drawn.
 
     Raises:
         InputError: the folder does not have two classes in train and validation.
@@ -104,7 +104,7 @@ def find_pictures(data: Path | None) -> Path:
 
     for split in ("train", "validation"):
         if not (data / split).is_dir():
-            raise InputError(f"--data {data} has no folder {split}: name a folder of train and validation")
+            raise InputError(f"--data {data} has no folder {split}: give a folder with train and validation")
         if len(names := list_classes(data / split)[0]) != 2:
             raise InputError(
                 f"--data {data} has {len(names)} classes in {split}: the net of the benchmark tells two apart"
@@ -115,14 +115,15 @@ def find_pictures(data: Path | None) -> Path:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The checked flags."""
     parser = bare_parser("tools.bench", __doc__)
-    parser.add_argument("--data", type=Path, help="folder of train and validation (default: drawn pictures)")
+    data_help = "folder with train and validation (default: drawn pictures)"
+    parser.add_argument("--data", type=Path, metavar="DIR", help=data_help)
     parts, peers = [*PARTS, GROWTH], [*PEERS]
     parts_help = f"parts to measure, of {', '.join(parts)} (default: all but {GROWTH}, which takes long)"
     parser.add_argument("--only", nargs="+", choices=parts, default=[*PARTS], metavar="PART", help=parts_help)
     peers_help = f"peers to measure, or none, of {', '.join(peers)} (default: all)"
     parser.add_argument("--against", nargs="*", choices=peers, default=peers, metavar="PEER", help=peers_help)
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="write every figure there too")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="number of rounds (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to this file")
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         raise InputError(f"--rounds is {arguments.rounds}: give a whole number above 0")

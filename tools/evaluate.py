@@ -16,7 +16,7 @@ precision          the share of the predictions of a class that were right
     python -m tools.evaluate runs/catsdogs-plain-seed0 --flip --worst 20 --json scores.json
     python -m tools.evaluate runs/catsdogs-plain-seed0 --data data/others --split validation
 
-Without --data, the pictures are those of the run, and must be unchanged and in their old place.
+Without --data, the pictures of the run are used. They must be unchanged and in their old place.
 """
 
 import math
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     assert __doc__
     parser = net.parser("tools.evaluate", __doc__)
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder of train, validation, test (default: that of the run)"
+        "--data", type=Path, metavar="DIR", help="folder of train, validation, test (default: the folder of the run)"
     )
     parser.add_argument("--split", choices=SPLITS, default="test", help="split to evaluate (default: %(default)s)")
     parser.add_argument("--flip", action="store_true", help="also evaluate the average with the mirror images")

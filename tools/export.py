@@ -1,10 +1,10 @@
-"""Export the trained net of a run as one file. JAX alone can load it; jaxconv and Flax are not needed.
+"""Export the trained net of a run as one file. To load it you need JAX, but neither jaxconv nor Flax.
 
     python -m tools.export runs/catsdogs-aug-dropout-seed0 --to model.stablehlo
 
-The file holds the weights, and the program in StableHLO, the portable form in which JAX hands programs to compilers.
-It runs on a CPU and on CUDA, for any number of pictures at once. Beside it, model.stablehlo.json has the class names,
-the image shape, how to resize pictures, and the run and epoch of the net. To use the net:
+The file has the weights and the program in StableHLO, a portable format. It runs on a CPU and on CUDA, for any number
+of pictures at once. Beside it, model.stablehlo.json has the class names, the image shape, the way to resize pictures,
+and the run and epoch of the net. To use the net:
 
     import json
 
@@ -25,7 +25,7 @@ the image shape, how to resize pictures, and the run and epoch of the net. To us
     probabilities = predict(images)  # float32[n, classes] of uint8[n, height, width, channels]
     print(about["class_names"][probabilities[0].argmax()])
 
-JAX promises that its versions of the next six months can load the file.
+JAX guarantees that its versions of the next six months can load the file.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def serialize(predictor: "Predictor") -> bytes:
     from jaxconv.training.losses import probabilities
 
     state = predictor.state
-    variables = jax.device_get(state.variables)  # constants of the program, which belong to no device
+    variables = jax.device_get(state.variables)  # constants of the program, on no device
 
     def predict(images: jax.Array) -> jax.Array:
         logits: Any = state.apply_fn(jax.tree.map(jnp.asarray, variables), images, train=False)

@@ -1,4 +1,4 @@
-"""Import a net that Keras trained. The result is a run directory, which all tools for trained nets take.
+"""Import a net that Keras trained, as a run directory for all tools.
 
     python -m tools.import_keras cats_and_dogs_small_1.h5 --run runs/book
     python -m tools.import_keras mnist.keras --run runs/mnist-keras
@@ -8,8 +8,8 @@ The file is a .keras file, a .weights.h5 file, or an .h5 file in the format of K
 net must be one of the book's: cats against dogs with or without dropout, the convnet of MNIST, or the dense net. The
 command needs h5py (extra: keras), but not Keras.
 
-Pictures are expected to have been scaled to [0, 1]. A file of weights alone does not say the size of the pictures; the
-default is the book's size, and --image-size gives another. A dense net must take the pixels of a picture row by row.
+The net must expect pictures scaled to [0, 1]. A file of weights alone does not have the size of the pictures; without
+--image-size, it is the book's size. A dense net must take the pixels of a picture row by row.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def class_names_of(given: str | None, count: int) -> list[str]:
     """The names of --class-names, or the book's.
 
     Raises:
-        InputError: there is not one name for each class.
+        InputError: the names are not one name for each class.
     """
     names = [name.strip() for name in (given or BOOK_CLASSES.get(count, "")).split(",")]
     if len(names) != count or "" in names or len(set(names)) < count:
@@ -43,7 +43,7 @@ def class_names_of(given: str | None, count: int) -> list[str]:
 
 
 def describe(file: Path, model: "nn.Module", image_shape: tuple[int, int, int], names: list[str]) -> "Config":
-    """The settings of the run. Nothing is known of its training."""
+    """The settings of the run. Its training is unknown."""
     from jaxconv.config import Config, Data
     from jaxconv.models import registry
     from jaxconv.runs.directory import environment
@@ -55,14 +55,14 @@ def describe(file: Path, model: "nn.Module", image_shape: tuple[int, int, int], 
         variant=f"keras-{file.name}",
         seed=None,
         model=registry.describe(model, image_shape),
-        data=Data(class_names=names, image_shape=image_shape, kind=kind),  # nearest: the default of Keras's readers
+        data=Data(class_names=names, image_shape=image_shape, kind=kind),  # nearest: Keras's default
         training=None,
         **environment(),
     )
 
 
 def write(run: Path, model: "nn.Module", params: dict[str, Any], config: "Config") -> None:
-    """Write a run directory: a checkpoint of step 0, and then config.json, so that half a run is none."""
+    """Write a run directory: a checkpoint of step 0, and then config.json, which marks a complete run."""
     from jaxconv.runs.checkpoints import Checkpoints
     from jaxconv.runs.directory import write_config
     from jaxconv.runs.proof import Progress, digest, settings_digest
@@ -81,7 +81,11 @@ def _parse(argv: Sequence[str] | None) -> "argparse.Namespace":
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="run directory to make")
     parser.add_argument("--class-names", metavar="A,B", help="names in label order (default: cats,dogs, or the digits)")
     parser.add_argument(
-        "--image-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="size of the pictures (default: see above)"
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="size of the pictures (default: the size in the file, or else the book's)",
     )
     arguments = parser.parse_args(argv)
     if arguments.run.exists():

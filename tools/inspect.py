@@ -1,4 +1,4 @@
-"""Look into a trained net with one picture: section 5.4 of *Deep Learning with Python* on a run of your own.
+"""Look into a trained net with one picture: section 5.4 of *Deep Learning with Python* for your own run.
 
 activations_<layer>.png      the map of each filter, for every convolution and pooling (5.4.1)
 filters.png                  the kernels of the first convolution
@@ -9,11 +9,12 @@ gradcam.png                  the evidence for each of the two likeliest classes,
     python -m tools.inspect runs/catsdogs-plain-seed0 data/cats_and_dogs_small/test/cats/cat.1700.jpg
     python -m tools.inspect runs/mnist-convnet-seed0 seven.png --layer Conv_1 --out figures
 
-The default folder is in the run directory and has the name of the picture and eight digits, which tell pictures of one
-name in different folders apart. In the names of figures, nested layers have a hyphen for their slash.
+The default folder is in the run directory. Its name is the name of the picture and eight hexadecimal characters (a hash
+of the path), so that pictures of one name in different folders do not share it. In the names of figures, a nested layer
+has a hyphen in place of the slash.
 
-Each map is as bright as its own maximum allows; a map of zeros is crossed out. The picture is decoded and resized as in
-training, without keeping its proportions. The nets of MNIST expect a white digit on black.
+Each map is scaled to its maximum; a map of zeros is crossed out. The picture is decoded and resized as in training,
+without keeping its proportions. The nets of MNIST expect a white digit on black.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ def inspect(predictor: "Predictor", image: "np.ndarray", layer: str | None, fold
     """Write all figures for an image, uint8[h, w, c], to a folder; returns the two likeliest classes as text.
 
     Raises:
-        InputError: the net has no convolution, or none of the name `layer`.
+        InputError: the net has no convolution, or no convolution with the name `layer`.
     """
     from jaxconv.analysis import interpret
 
@@ -82,14 +83,14 @@ def _write_grad_cam(predictor: "Predictor", image: "np.ndarray", layer: str, fol
 
 
 def file_name(layer: str) -> str:
-    """A layer as a part of a file's name."""
+    """The name of a layer as a part of a file's name."""
     return layer.replace("/", "-")
 
 
 def default_folder(run: Path, picture: Path) -> Path:
-    """The folder for a picture's figures in a run directory: the same for each use of this file, and for no other."""
-    digits = hashlib.sha256(os.fsencode(picture.resolve())).hexdigest()[:8]
-    return run / "figures" / f"{picture.stem}-{digits}"
+    """The folder for a picture's figures in a run directory. It depends on the path of the picture."""
+    hashed = hashlib.sha256(os.fsencode(picture.resolve())).hexdigest()[:8]
+    return run / "figures" / f"{picture.stem}-{hashed}"
 
 
 @one_line_errors
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     assert __doc__
     parser = net.parser("tools.inspect", __doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="a picture")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder (default: RUN/figures/<picture>-<digits>)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder (default: RUN/figures/<picture>-<hash>)")
     parser.add_argument("--layer", metavar="NAME", help="layer of the patterns (default: the last convolution)")
     arguments = parser.parse_args(argv)
     predictor = net.read(arguments)

@@ -1,4 +1,4 @@
-"""Read the files that Keras 2 and 3 write, and find the book's net that they hold."""
+"""Read files of Keras 2 and 3, and find the book's net in them."""
 
 import io
 import json
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 CONV = {"strides": [1, 1], "padding": "valid", "dilation_rate": [1, 1], "activation": "relu"}
 POOL = {"pool_size": [2, 2], "strides": [2, 2], "padding": "valid"}
 SIDES = {"CatsDogsConvNet": 150, "MnistConvNet": 28, "DenseNet": 28}
-PASSED_OVER = ("InputLayer", "Flatten", "Dropout")  # layers without weights that change no prediction
+SKIPPED = ("InputLayer", "Flatten", "Dropout")  # layers without weights that change no prediction
 
 
 class Layer(NamedTuple):
-    """A layer with weights, by its name in the file. The arrays are float32."""
+    """A layer with weights, and its name in the file. The arrays are float32."""
 
     name: str
     kernel: "np.ndarray"
@@ -29,7 +29,7 @@ class Layer(NamedTuple):
 
 
 class KerasFile(NamedTuple):
-    """The layers that have weights, and the description of all layers, which is empty in a file of weights alone."""
+    """The layers with weights, and the description of all layers, which is empty in a file of weights alone."""
 
     layers: list[Layer]
     described: list[dict[str, Any]]
@@ -39,7 +39,7 @@ def read(file: Path) -> KerasFile:
     """Read a .keras, .weights.h5 or .h5 file.
 
     Raises:
-        InputError: the file is missing or not such a file, or h5py is missing.
+        InputError: the file is missing or has another format, or h5py is missing.
     """
     try:
         import h5py
@@ -84,10 +84,10 @@ def _text(name: str | bytes) -> str:
 
 
 def net_of(file: KerasFile) -> "nn.Module":
-    """The book's net that has the same number of convolutions and of dense layers.
+    """The book's net with the same number of convolutions and of dense layers.
 
     Raises:
-        InputError: no net of the book has.
+        InputError: there is no such net in the book.
     """
     from jaxconv.models import CatsDogsConvNet, DenseNet, MnistConvNet
 
@@ -116,7 +116,7 @@ def image_shape_of(file: KerasFile, net: str, size: Sequence[int] | None) -> tup
 
 
 def check_architecture(described: list[dict[str, Any]], net: str, outputs: int) -> None:
-    """Check that the layers compute the same as those of the net. Their sizes follow from their weights.
+    """Check that the layers compute the same as the layers of the net. Their sizes follow from their weights.
 
     Raises:
         InputError: a layer computes something else; the message names the layer and the difference.
@@ -128,17 +128,17 @@ def check_architecture(described: list[dict[str, Any]], net: str, outputs: int) 
         "MnistConvNet": [conv, pool, conv, pool, conv],
         "DenseNet": [],
     }[net] + [dense, ("Dense", last)]
-    found = [layer for layer in described if layer["class_name"] not in PASSED_OVER]
+    found = [layer for layer in described if layer["class_name"] not in SKIPPED]
     for layer, (kind, settings) in zip(found, expected, strict=False):
         name, config = layer["config"].get("name", layer["class_name"]), layer["config"]
         if layer["class_name"] != kind:
-            raise InputError(f"its layer {name} is {layer['class_name']} where the book's net has {kind}")
+            raise InputError(f"its layer {name} is {layer['class_name']}, but the book's net has {kind}")
         order = {"data_format": "channels_last"} if "data_format" in config else {}
         for setting, value in (settings | order).items():
             if config.get(setting) != value:
-                raise InputError(f"its layer {name} has {setting} {config.get(setting)} where the book's has {value}")
+                raise InputError(f"its layer {name} has {setting} {config.get(setting)}, but the book's has {value}")
     if len(found) != len(expected):
-        raise InputError(f"it has {len(found)} layers that compute where the book's net has {len(expected)}")
+        raise InputError(f"it has {len(found)} layers that compute, but the book's net has {len(expected)}")
 
 
 def params_of(layers: list[Layer], model: "nn.Module", image_shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def params_of(layers: list[Layer], model: "nn.Module", image_shape: tuple[int, i
         for part, array in params[target].items():
             if array.shape != (expected := shapes[target][part].shape):
                 raise InputError(
-                    f"its layer {layer.name} has a {part} of {list(array.shape)}, where {type(model).__name__} of "
+                    f"its layer {layer.name} has a {part} of {list(array.shape)}, but {type(model).__name__} of "
                     f"pictures {size} has {list(expected)}: give their size by --image-size, if it is another"
                 )
     return params

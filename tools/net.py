@@ -1,4 +1,4 @@
-"""The flags of the commands that use a trained net, and the reading of that net."""
+"""The common flags of commands that use a trained net, and the reading of this net."""
 
 import argparse
 import importlib
@@ -30,14 +30,12 @@ def parser(command: str, docstring: str) -> argparse.ArgumentParser:
 
 
 def add_model(flags: argparse.ArgumentParser) -> None:
-    """Add the flag that names a net of your own."""
-    flags.add_argument(
-        "--model", metavar="MODULE:CLASS", help="class of the net, if it is one of your own, such as mynets:ResNet"
-    )
+    """Add the flag for a custom net."""
+    flags.add_argument("--model", metavar="MODULE:CLASS", help="class of a custom net, such as mynets:ResNet")
 
 
 def read(arguments: argparse.Namespace) -> "Predictor":
-    """The trained net that the flags name.
+    """Read the trained net that the flags select.
 
     Raises:
         InputError: as `import_model` and `Predictor`.
@@ -51,11 +49,11 @@ def read(arguments: argparse.Namespace) -> "Predictor":
     return Predictor(arguments.run, best=best, model=import_model(arguments.model))
 
 
-def import_model(name: str | None) -> "nn.Module | None":
-    """The net that `--model` names: a net, or a class whose fields all have defaults; None without the flag.
+def import_model(name: str | None) -> "type[nn.Module] | nn.Module | None":
+    """Import the class, or the net, of `--model`; None without the flag.
 
     Raises:
-        InputError: there is no such class, or it is not the class of a net.
+        InputError: it does not exist, or it is not a net.
     """
     if name is None:
         return None
@@ -66,12 +64,6 @@ def import_model(name: str | None) -> "nn.Module | None":
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"--model {name} cannot be imported ({error}): give it as MODULE:CLASS") from error
-    if isinstance(found, type) and issubclass(found, nn.Module):
-        try:
-            return found()
-        except TypeError as error:
-            why = f"needs fields without a default ({error})"
-            raise InputError(f"--model {name} {why}: name a net with these fields in its module") from error
-    if not isinstance(found, nn.Module):
-        raise InputError(f"--model {name} is not a Flax linen module: name one as MODULE:CLASS")
+    if not isinstance(found, nn.Module) and not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise InputError(f"--model {name} is not a Flax linen module: give one as MODULE:CLASS")
     return found

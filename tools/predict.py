@@ -3,11 +3,11 @@
     python -m tools.predict runs/catsdogs-plain-seed0 cat.jpg
     python -m tools.predict runs/catsdogs-plain-seed0 holiday/ --csv holiday.csv
 
-Folders are searched at any depth, in sorted order. Hidden files are passed over. There is no limit to the number of
+Folders are searched at any depth, in sorted order. Hidden files are skipped. There is no limit to the number of
 files. The file of --csv has one row per picture: path, class, probability, and the probability of every class.
 
 The exit code is 0 if every file was read, 1 if some files were not, and 2 if the command could not do its work. Files
-that cannot be read are named on standard error.
+that cannot be read are listed on standard error.
 """
 
 import csv
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 class Skipped:
-    """Names each file that cannot be read on standard error, and counts these files."""
+    """Prints each file that cannot be read to standard error, and counts these files."""
 
     count = 0
 
     def __call__(self, path: Path, error: Exception) -> None:
-        """Name a file and the reason."""
+        """Print a file and the reason."""
         from tqdm import tqdm
 
         from jaxconv.data.images import reason
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = arguments.csv and arguments.csv.absolute()  # the table may lie among the pictures
     found = (path for path in listed(arguments.paths) if path.absolute() != table)
     first = next(found, None)
-    if first is None:  # looked at first, so that no table is begun
+    if first is None:  # before a table is written
         raise InputError(f"{', '.join(map(str, arguments.paths))} holds no files: name pictures, or folders of them")
     predictions, names = predictor.predict_files(itertools.chain([first], found), skipped), predictor.class_names
     with quiet_pillow():

@@ -4,8 +4,8 @@
     python -m tools.report runs/catsdogs-plain-seed0 runs/catsdogs-aug-dropout-seeds0-4 --out both.html
 
 The report shows results, curves, the confusion matrix, the most confident mistakes on the test pictures, and settings.
-Beside each mistake is a heat map of the evidence for the wrong answer, made with Grad-CAM, which weighs the maps of the
-last convolution by gradients.
+Beside each mistake is a heat map of the evidence for the wrong answer, made with Grad-CAM, which weighs the feature
+maps of the last convolution by gradients.
 
 Runs that differ only in their seed are shown as mean, minimum and maximum. A directory of --seeds stands for its runs.
 The mistakes are those of the first run of each configuration. They need its checkpoints and its test pictures: the
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jaxconv.analysis.comparison import Group, RunRecord, read, settings
+from jaxconv.analysis.comparison import Group, RunRecord, Setting, read, settings
 from jaxconv.runs.directory import REPORT
 from jaxconv.runtime import files
 from jaxconv.runtime.cli import bare_parser, one_line_errors
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 WORST = 12  # mistakes of a configuration
 FOLDED = ("format", "versions.", "commit", "device.", "data.fingerprint.")  # settings that few readers need
+AUGMENTATION = "training.augmentation"
 LEFT_OUT = ("data.path",)  # a report may be sent to others, and names no folder of this machine
 NOT_SHOWN = "The mistakes are not shown, because the net or its test pictures could not be read."
 
@@ -58,8 +59,11 @@ class Mistakes(NamedTuple):
     worst: list[ShownMistake]
 
 
-def find_mistakes(group: Group, data: Path | None, model: str | None) -> Mistakes:
-    """The mistakes of the first run of a group on the test pictures, with a note instead if they cannot be found."""
+def find_mistakes(group: Group, label: str, data: Path | None, model: str | None) -> Mistakes:
+    """The mistakes of the first run of a group on the test pictures, with a note instead if they cannot be found.
+
+    The group is called by its label in the note.
+    """
     from jaxconv.analysis import scores
     from jaxconv.analysis.evaluation import predict_source, read_split
 
@@ -71,8 +75,8 @@ def find_mistakes(group: Group, data: Path | None, model: str | None) -> Mistake
         print(f"worst mistakes are left out: {error}", flush=True)
         return Mistakes(NOT_SHOWN, [])
     found = scores.mistakes(*predict_source(predictor, source))
-    of = f"Epoch {predictor.epoch:g} of {run.workdir.resolve().name}"
-    note = f"{of} is wrong about {len(found):,} of {len(source):,} test pictures."
+    of = label if run.config.seed is None else f"{label}, seed {run.config.seed},"
+    note = f"Epoch {predictor.epoch:g} of {of} is wrong about {len(found):,} of {len(source):,} test pictures."
     worst, more = _show(predictor, source, found[:WORST])
     return Mistakes(note + more, worst)
 
@@ -80,7 +84,10 @@ def find_mistakes(group: Group, data: Path | None, model: str | None) -> Mistake
 def _predictor(run: RunRecord, model: str | None) -> "Predictor":
     """The trained net of a run; `model` is meant for runs of nets that jaxconv does not know."""
     from jaxconv.models.registry import MODELS
+    from jaxconv.runs.proof import list_steps
 
+    if not list_steps(folder := run.workdir / "checkpoints"):
+        raise InputError(f"its checkpoints are not in this folder ({folder} has none): name the one of its training")
     known = run.config.model.name in MODELS
     return net.read(argparse.Namespace(run=run.workdir, epoch=None, model=None if known else model))
 
@@ -131,18 +138,34 @@ def render(groups: Sequence[Group], data: Path | None, model: str | None = None)
 
     if len(groups) > COLOURS:
         raise InputError(f"{len(groups)} configurations are more than {COLOURS} colours: name fewer runs")
+    labels = [*"ABCDEFGH"[: len(groups)]] if len(groups) > 1 else [groups[0].name]
     folder = jinja2.FileSystemLoader(Path(__file__).parent)
     pages = jinja2.Environment(
         loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    listed = [setting for setting in settings(groups) if setting.name not in LEFT_OUT]
+    listed = _settings(groups)
     return pages.get_template(REPORT).render(
         groups=groups,
+        labels=labels,
         charts=[Markup(draw_curves(groups, key, name)) for key, name in (("acc", "accuracy"), ("loss", "loss"))],
-        mistakes=[find_mistakes(group, data, model) for group in groups],
+        mistakes=[find_mistakes(*pair, data, model) for pair in zip(groups, labels, strict=True)],
         settings=[setting for setting in listed if not setting.name.startswith(FOLDED)],
         folded=[setting for setting in listed if setting.name.startswith(FOLDED)],
     )
+
+
+def _settings(groups: Sequence[Group]) -> list[Setting]:
+    """The settings that are shown; those of the augmentation, which a run may lack, are one."""
+    listed = [setting for setting in settings(groups) if setting.name not in LEFT_OUT]
+    parts = [setting for setting in listed if setting.name.startswith(AUGMENTATION)]
+    values = []
+    for number in range(len(groups)):
+        given = {part.name.removeprefix(f"{AUGMENTATION}."): part.values[number] for part in parts}
+        texts = [f"{name} {value}".replace("_", " ") for name, value in given.items() if value != "-"]
+        values.append(", ".join(texts) or "none")
+    if parts:
+        listed[listed.index(parts[0])] = Setting(AUGMENTATION, values, len({*values}) > 1)
+    return [setting for setting in listed if setting not in parts]
 
 
 @one_line_errors

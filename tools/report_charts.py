@@ -16,7 +16,8 @@ def draw_curves(groups: Sequence[Group], key: str, name: str) -> str:
     """Draw the curves of "acc" or "loss": solid for validation, dashed for training, and a band over several seeds."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    from jaxconv.runs.figures import whole_ticks
 
     inks: dict[Any, Any] = dict.fromkeys(
         ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK
@@ -28,9 +29,8 @@ def draw_curves(groups: Sequence[Group], key: str, name: str) -> str:
         for colour, group in zip(SERIES, groups, strict=False):
             for column, dashes in ((key, "--"), (f"val_{key}", "-")):
                 _draw_curve(axes, group, column, dashes, colour)
-        axes.set(title=name, xlabel="epoch")
         longest = max(group.epochs for group in groups)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True) if longest > 1 else FixedLocator([1]))
+        axes.set(title=name, xlabel="epoch", xticks=whole_ticks(range(1, longest + 1)))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color=INK, alpha=0.15, linewidth=0.6)
         figure.savefig(

@@ -111,7 +111,7 @@ def _name(layout: str, kind: str, number: int) -> str:
 
 
 def _choose(files: Files) -> dict[str, str]:
-    """The source of each file to write."""
+    """The name in the source of each file to write."""
     layout = _layout(files)
     if layout is None:
         raise InputError(
@@ -146,7 +146,7 @@ def _copy(files: Files, members: dict[str, str], folder: Path) -> None:
 
 
 def _photo(files: Files, name: str) -> bytes:
-    """The bytes of a file, which are checked to be a picture."""
+    """The bytes of a file, after a check that it is a picture."""
     from jaxconv.data.images import decode_rgb
 
     data = read(files, name, MAX_PHOTO)

@@ -26,7 +26,7 @@ FILE = "events.out.tfevents.jaxconv"  # TensorBoard looks for "tfevents" in the 
 
 
 def scalars(row: "Row") -> dict[str, float]:
-    """The numbers of an epoch by name; the metrics of your own have the names that they were given."""
+    """The numbers of an epoch by name. A custom metric has the prefix val_."""
     found: dict[str, Any] = {**row}
     named = {name: found[name] for name in SCALARS if found[name] is not None}
     return named | {f"val_{name}": value for name, value in row.get("val_metrics", {}).items()}
@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         except ImportError as error:
             raise InputError("tensorboardX is needed: pip install -e '.[tensorboard]'") from error
         except OSError as error:
-            raise InputError(f"{folder} cannot be written ({error.strerror}): set it right") from error
-        print(f"{folder}: {len(rows)} epochs")
+            raise InputError(f"{folder} cannot be written ({error.strerror}): fix this and try again") from error
+        print(f"{folder}: {len(rows)} epoch{'s' if len(rows) > 1 else ''}")
 
 
 if __name__ == "__main__":

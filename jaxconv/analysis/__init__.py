@@ -1,1 +1,1 @@
-"""What a trained net can do: predictions, scores, interpretation, comparison; and what is wrong with pictures."""
+"""Predictions, scores, interpretation and comparison of trained nets; and an audit of pictures."""

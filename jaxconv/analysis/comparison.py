@@ -1,4 +1,4 @@
-"""Trained runs side by side: runs that differ only in their seed form a group with means and ranges."""
+"""Comparison of trained runs. Runs that differ only in their seed form a group with means and ranges."""
 
 import dataclasses
 import json
@@ -64,7 +64,7 @@ class Group:
     def numbers(self, runs: Sequence[RunRecord] | None = None) -> dict[str, dict[str, Range]]:
         """The epoch, val_acc, test_loss and test_acc of the last epoch, and of the epoch with the lowest val_loss.
 
-        Unfinished runs are left out. If no run is finished, the numbers are those of the last epoch so far.
+        Unfinished runs are left out. If no run is finished, the numbers belong to the last epoch so far.
         """
         runs = self.runs if runs is None else runs
         results = [run.result for run in runs if run.result]
@@ -102,8 +102,8 @@ def _ranges(found: Sequence[Row | EpochResult]) -> dict[str, Range]:
 
 
 def spread(results: Sequence[Result]) -> dict[str, Any]:
-    """Mean, sample standard deviation, minimum and maximum over several results, each in the shape of a result."""
-    import jax  # which --help of tools.report need not wait for
+    """Mean, sample standard deviation, minimum and maximum of several results, each with the fields of a result."""
+    import jax  # here, because --help of tools.report should not wait for it
 
     rows = [msgspec.to_builtins(result) for result in results]
 
@@ -116,10 +116,10 @@ def spread(results: Sequence[Result]) -> dict[str, Any]:
 def read(paths: Sequence[Path]) -> list[Group]:
     """Read run directories and group their runs by configuration.
 
-    A directory of several seeds stands for all its runs. A run that is named twice is read once.
+    A directory of several seeds stands for all its runs. A run that is given twice is read once.
 
     Raises:
-        InputError: a path is no run directory, a run has finished no epoch, or a file is damaged.
+        InputError: a path is not a run directory, a run has finished no epoch, or a file is damaged.
     """
     found: dict[str, list[RunRecord]] = {}
     places: dict[str, str] = {}
@@ -138,7 +138,7 @@ def read(paths: Sequence[Path]) -> list[Group]:
 
 
 def _distinct(names: Sequence[str], places: Sequence[str]) -> list[str]:
-    """The names, with that of their directory, and if need be a number, where several are equal."""
+    """The names. Equal names get the name of their directory and, if necessary, a number."""
     distinct, uses = [], Counter[str]()
     for name, place in zip(names, places, strict=True):
         label = f"{name} ({place})" if names.count(name) > 1 else name
@@ -162,13 +162,13 @@ def _read_run(workdir: Path) -> RunRecord:
     for tested in [result.last, result.best] if result else []:
         if tested and [len(row) for row in tested.test_confusion] != size:
             raise InputError(f"{workdir / RESULT} is damaged (test_confusion has other classes): --resume the run")
-    if result and result.last.epoch != len(rows):  # the result of a run that was made longer since
+    if result and result.last.epoch != len(rows):  # the run was made longer after this result
         result = None
     return RunRecord(workdir, config, rows, result)
 
 
 class Setting(NamedTuple):
-    """A setting by its name, its value in each group, and whether the groups differ in it."""
+    """The name of a setting, its value in each group, and whether the groups differ in it."""
 
     name: str
     values: list[str]
@@ -176,7 +176,7 @@ class Setting(NamedTuple):
 
 
 def settings(groups: Sequence[Group]) -> list[Setting]:
-    """Every setting of config.json, in its order. Where the runs of a group differ, each of their values is listed."""
+    """Every setting of config.json, in its order. If the runs of a group differ, each of their values is listed."""
     configs = [
         [{path: as_text(value) for path, value, _ in leaves(run.config)} for run in group.runs] for group in groups
     ]

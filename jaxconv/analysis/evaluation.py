@@ -17,11 +17,11 @@ from jaxconv.runtime.errors import InputError
 
 
 def read_split(predictor: Predictor, data: Path | None, split: str) -> tuple[Source, Path]:
-    """The pictures of a split and their folder, which is `data` or, with None, the folder that the run was trained on.
+    """The pictures of a split, and their folder: `data` or, with None, the folder that the run was trained on.
 
     Raises:
-        InputError: the pictures are missing or damaged, or have other classes or another shape than the net's, or with
-            None are no longer those of the run.
+        InputError: the pictures are missing or damaged, or have other classes or another shape than the net; or, with
+            None, they have changed since the run.
     """
     found, workdir = predictor.config.data, predictor.workdir
     folder = data or Path(found.path or "")
@@ -34,8 +34,8 @@ def read_split(predictor: Predictor, data: Path | None, split: str) -> tuple[Sou
         raise InputError(f"{folder} has pictures of {other}, but {workdir} takes {wanted}: name others with --data")
     if data is None and source.fingerprint != found.fingerprint.get(split):
         raise InputError(
-            f"{folder} no longer holds the {split} pictures that {workdir} was made with: name the folder that does "
-            "with --data, or this one for what it holds now"
+            f"{folder} no longer holds the {split} pictures that {workdir} was made with: give their folder with "
+            "--data, or this folder for its present pictures"
         )
     return source, folder
 

@@ -30,8 +30,8 @@ def _forward(
 ) -> tuple[Float[Array, "n l"], dict[str, Array]]:
     """The logits, and the outputs of convolutions and poolings by layer, in the order of their calls.
 
-    `shifts` are added to the outputs of the layers that they name. The chapter's convolutions then apply their relu
-    first, so that the shift comes after it.
+    `shifts` are added to the outputs of these layers. The chapter's convolutions then apply their relu first, so that
+    the shift comes after it.
     """
     outputs: dict[str, Array] = {}
 
@@ -53,7 +53,7 @@ def _forward(
 
 
 def _is_convolution(params: Any) -> bool:
-    """Whether a layer's own parameters are those of a convolution over rows and columns."""
+    """Whether a layer's parameters have the kernel of a convolution over rows and columns."""
     return getattr(params.get("kernel"), "ndim", 0) == 4
 
 
@@ -150,8 +150,8 @@ def _grad_cam(state: TrainState, images: Array, layer: str) -> Array:
         return logits, outputs[layer]
 
     maps = jax.eval_shape(lambda: _forward(state, pixels)[1][layer])
-    # The gradient is taken after the layer's relu. The net's own relu, after the pooling, would pass no gradient where
-    # the map is zero, unlike the layers of the book. So all values are moved a trifle above zero.
+    # The gradient is taken after the layer's relu. The relu of the net, after the pooling, would pass no gradient if
+    # the map is zero, unlike the layers of the book. So all values are moved slightly above zero.
     trifle = jnp.full(maps.shape, 1e-30, maps.dtype)
     logits, pull_back, maps = jax.vjp(logits_and_maps, trifle, has_aux=True)
     ones = jnp.eye(logits.shape[1], dtype=logits.dtype)[:, None] * jnp.ones((1, *logits.shape), logits.dtype)

@@ -11,20 +11,22 @@ from jaxconv.runs.figures import save
 
 
 def write_activations(maps: Float[np.ndarray, "h w k"], path: str | os.PathLike[str], title: str) -> None:
-    """Draw the maps of a layer. Each is as bright as its own maximum allows; a map of zeros is grey and crossed out."""
+    """Draw the feature maps of a layer. One that is zero everywhere, a silent one, is grey and crossed out."""
     from matplotlib import colormaps
 
     largest = maps.max((0, 1))
     tiles = colormaps["viridis"](np.moveaxis(maps / np.maximum(largest, np.finfo(np.float32).tiny), -1, 0))[..., :3]
     tiles[largest == 0] = 0.8
-    _write_grid(tiles, path, title, crossed=(largest == 0).tolist())
+    note = "Each feature map is scaled to its own maximum"
+    note += "; those crossed out are silent: 0 everywhere" if (largest == 0).any() else ""
+    _write_grid(tiles, path, f"{title}\n{note}", crossed=(largest == 0).tolist())
 
 
 def write_kernels(kernels: Float[np.ndarray, "k h w c"], path: str | os.PathLike[str], title: str) -> None:
     """Draw kernels as small pictures. Grey is 0, and the largest weight of each kernel has the full contrast."""
     largest = np.abs(kernels).max((1, 2, 3), keepdims=True)
     tiles = 0.5 + kernels / np.maximum(largest, np.finfo(np.float32).tiny) / 2
-    _write_grid(_rgb(tiles), path, title)
+    _write_grid(_rgb(tiles), path, f"{title}\nGrey is 0; the largest weight of each kernel has the full contrast")
 
 
 def write_patterns(patterns: Float[np.ndarray, "n h w c"], path: str | os.PathLike[str], title: str) -> None:
@@ -50,21 +52,22 @@ def write_grad_cam(
     path: str | os.PathLike[str],
     title: str,
 ) -> None:
-    """Draw one row per class in `heats`: the picture, the heat map in [0, 1], and the two together."""
+    """Draw the picture, and beside it for each class in `heats` the heat map in [0, 1] and its overlay."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 2.75 * len(heats) + 0.5), layout="constrained")
-    grid = figure.subplots(len(heats), 3, squeeze=False)
-    for row, (name, heat) in zip(grid, heats.items(), strict=True):
-        row[0].imshow(_rgb(image[None] / 255)[0])
-        shown = row[1].imshow(heat, cmap="inferno", vmin=0, vmax=1)
-        row[2].imshow(overlay(image, heat))
-        for axes, what in zip(
-            row, ("picture", f"{'' if heat.any() else 'no '}evidence for {name}", "both"), strict=True
-        ):
-            axes.set_title(what, fontsize=10)
-            axes.set_axis_off()
-    figure.colorbar(shown, ax=grid, shrink=0.6, aspect=30, ticks=[0, 0.5, 1])
+    grid = figure.subplot_mosaic([["picture", f"evidence {row}", f"overlay {row}"] for row in range(len(heats))])
+    grid["picture"].imshow(_rgb(image[None] / 255)[0])
+    grid["picture"].set_title("picture", fontsize=10)
+    for row, (name, heat) in enumerate(heats.items()):
+        shown = grid[f"evidence {row}"].imshow(heat, cmap="inferno", vmin=0, vmax=1)
+        grid[f"evidence {row}"].set_title(f"{'' if heat.any() else 'no '}evidence for {name}", fontsize=10)
+        grid[f"overlay {row}"].imshow(overlay(image, heat))
+        grid[f"overlay {row}"].set_title("overlay", fontsize=10)
+    for axes in grid.values():
+        axes.set_axis_off()
+    label = "evidence, relative to this class's maximum"
+    figure.colorbar(shown, ax=[*grid.values()], shrink=0.6, aspect=30, ticks=[0, 0.5, 1], label=label)
     figure.suptitle(title, fontsize=11)
     save(figure, Path(path))
 
@@ -81,13 +84,13 @@ def _write_grid(
     from matplotlib.figure import Figure
 
     columns = 8 if len(tiles) <= 64 else 16
-    side, gap, head, width = 11 / columns - 0.1, 0.1, 0.42, 11.1  # inches
+    side, gap, head, width = 11 / columns - 0.1, 0.1, 0.25 + 0.2 * len(title.splitlines()), 11.1  # inches
     high = side * tiles.shape[1] / tiles.shape[2]
     height = head + -(-len(tiles) // columns) * (high + 2 * gap)
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))  # one for all tiles, because each Axes takes time
     axes.set_axis_off()
-    axes.text(width / 2, 0.25, title, fontsize=11, ha="center", va="center")
+    axes.text(width / 2, head / 2 + 0.03, title, fontsize=11, ha="center", va="center")
     for index, tile in enumerate(tiles):
         left = gap + index % columns * (side + gap)
         top = head + gap + index // columns * (high + 2 * gap)
@@ -95,7 +98,7 @@ def _write_grid(
         axes.imshow(tile, extent=(left, right, bottom, top), aspect="auto", zorder=2)
         # Without a frame, white pixels would be lost on the white page.
         axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], color="0.8", linewidth=0.8)
-        axes.text((left + right) / 2, top - 0.02, str(index), fontsize=6, color="0.35", ha="center", va="bottom")
+        axes.text((left + right) / 2, top - 0.02, str(index), fontsize=9, color="0.25", ha="center", va="bottom")
         if any(crossed[index : index + 1]):
             for down in ((top, bottom), (bottom, top)):
                 axes.plot([left, right], down, color="0.5", linewidth=0.8, zorder=3)

@@ -23,7 +23,7 @@ from jaxconv.training.state import evaluation_state
 from jaxconv.training.steps import compiled_predict_step
 
 BATCH = 32  # pictures; larger batches take more memory on a CPU, and are no faster
-AHEAD = 128  # pictures that are decoded ahead of their prediction: four batches
+AHEAD = 128  # pictures that are decoded before their prediction: four batches
 
 # Ways to show a picture to the net. The probabilities of several views are averaged.
 VIEWS = {"plain": lambda image: image, "mirrored": lambda image: image[:, ::-1]}
@@ -40,17 +40,17 @@ class Prediction(NamedTuple):
 class Predictor:
     """The trained net of a run.
 
-    `best=True` takes the weights with the lowest val_loss, `best=False` those of the newest checkpoint. The default is
-    the best, but the newest if the validation pictures are the test pictures, as with MNIST.
+    `best=True` takes the weights with the lowest val_loss, `best=False` the weights of the newest checkpoint. The
+    default is the best, but the newest if the validation pictures are the test pictures, as with MNIST.
 
-    A net of your own is not imported from the run directory: `model` is the net, or its class if all fields have
-    defaults.
+    `model` is a custom net, or its class. The class gets its fields from config.json; a field with a value that is not
+    JSON, such as a function, keeps its default.
 
     Attributes: `workdir`; `config`, the settings of the run; `model`; `state`, for `predict_step` and `eval_step`; and
-    `epoch`, after which the weights were saved.
+    `epoch`, the epoch of the weights, which has a fraction if they were saved within an epoch.
 
     Raises:
-        InputError: the directory holds no run, the net is not known, or the checkpoint is damaged or of another net.
+        InputError: the directory has no run, `model` is missing or another net, or the checkpoint is damaged.
     """
 
     def __init__(
@@ -65,7 +65,8 @@ class Predictor:
         settings = settings_digest(self.config)
         variables, step = restore_variables(self.workdir / "checkpoints", kept, settings, best=best)
         self.state = evaluation_state(self.model, variables)
-        self.epoch = step / self.config.steps_of_an_epoch
+        epoch, in_epoch = divmod(step, self.config.steps_of_an_epoch)
+        self.epoch = epoch + in_epoch / self.config.steps_of_an_epoch if in_epoch else epoch
 
     @property
     def class_names(self) -> list[str]:
@@ -126,7 +127,7 @@ class Predictor:
             ]
 
     def read_picture(self, path: Path) -> UInt8[np.ndarray, "h w c"]:
-        """`decode` a picture file.
+        """Read and `decode` a picture file.
 
         Raises:
             InputError: the file is not a picture that can be decoded.
@@ -143,7 +144,7 @@ class Predictor:
     def predict_files(
         self, paths: Iterable[Path], skip: Callable[[Path, Exception], None]
     ) -> Iterator[tuple[Path, Float[np.ndarray, " k"]]]:
-        """Yield each file with its probabilities, in order. Files that cannot be decoded are given to `skip`."""
+        """Yield each file with its probabilities, in order. For a file that cannot be decoded, call `skip`."""
         waiting: deque[Path] = deque()
 
         def images() -> Iterator[np.ndarray]:
@@ -163,7 +164,7 @@ class Predictor:
                 yield waiting.popleft(), row
 
     def _decoding(self, paths: Iterable[Path]) -> Iterator[tuple[Path, "Future[np.ndarray]"]]:
-        """Decode in threads, ahead of the prediction; Pillow releases the interpreter lock."""
+        """Decode in threads, before the prediction; Pillow releases the interpreter lock."""
         jobs: deque[tuple[Path, Future[np.ndarray]]] = deque()
         with ThreadPoolExecutor(usable_cores()) as pool:
             for path in paths:
@@ -178,13 +179,15 @@ def _refuse(path: Path, error: Exception) -> NoReturn:
 
 
 def _net(workdir: Path, config: Config, model: type[nn.Module] | nn.Module | None) -> nn.Module:
+    if isinstance(model, type):
+        return registry.build_custom(model, config.model, config.data.image_shape)
     if model is not None:
-        return model() if isinstance(model, type) else model
+        return model
     name = config.model.name
     if name not in registry.MODELS:
         raise InputError(
             f"{workdir / CONFIG} names the net {name!r}, which is not one of jaxconv's: give its class with --model "
-            "MODULE:CLASS, or name another run"
+            "MODULE:CLASS (in Python, model=), or name another run"
         )
     try:
         net = registry.build(name, config.model.options)

@@ -5,7 +5,7 @@ import re
 from jaxconv.config import Config
 
 EXPERIMENTS = {"catsdogs": "Cats against dogs", "mnist": "MNIST"}
-FOLDERS = "folders-"  # what the experiment's name has before that of the folder
+FOLDERS = "folders-"  # the prefix of the folder in the experiment's name
 WORDS = {
     "demo": "drawn pictures",
     "plain": "plain net",

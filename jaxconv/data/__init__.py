@@ -1,1 +1,1 @@
-"""From files on disk to augmented batches."""
+"""Data: from files on disk to augmented batches."""

@@ -1,4 +1,4 @@
-"""Pictures that are in memory already, as records."""
+"""Pictures in memory, as records."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from jaxconv.data.records import Record
 
 
 class ArraySource:
-    """Pictures that are in memory already: images uint8[n, h, w, c], labels int32[n] as indices of `class_names`.
+    """Pictures in memory: images uint8[n, h, w, c], labels int32[n] as indices of `class_names`.
 
-    `fingerprint` is a SHA-256 over sizes, pixels and labels.
+    `fingerprint` is a SHA-256 of sizes, pixels and labels.
 
     Raises:
-        ValueError: the arrays have other shapes or dtypes, or a label is the index of no class.
+        ValueError: the arrays have other shapes or dtypes, or a label is not the index of a class.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class ArraySource:
         return {"image": self.images[index], "label": int(self.labels[index])}
 
     def name(self, index: int) -> str:
-        """Its number, from 0 on."""
+        """The index of the picture, as text."""
         return f"number {index}"
 
 

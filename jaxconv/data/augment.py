@@ -1,6 +1,6 @@
-"""Random affine augmentation: draw one matrix, warp a picture by it once.
+"""Random affine augmentation: draw one matrix, and warp the picture with it once.
 
-The drawing and the matrix are those of Keras's ImageDataGenerator (code 5-11), with rows as the first axis.
+Random numbers and matrix are computed as in Keras's ImageDataGenerator (code 5-11), with rows as the first axis.
 """
 
 import dataclasses
@@ -29,11 +29,11 @@ def affine_matrix(
     zoom_rows: float = 1.0,
     zoom_cols: float = 1.0,
 ) -> Float64[np.ndarray, "2 3"]:
-    """The matrix that maps an output pixel (row, col, 1) to the input pixel that it is read from.
+    """The matrix that maps an output pixel (row, col, 1) to its input pixel.
 
-    Composed as rotation @ shift @ shear @ zoom about the centre ((height - 1) / 2, (width - 1) / 2), shifts in
-    pixels. So zoom < 1 enlarges, a positive shift moves the content up or left, and a positive rotation turns it
-    clockwise on the screen.
+    It is rotation @ shift @ shear @ zoom about the centre ((height - 1) / 2, (width - 1) / 2), with shifts in pixels.
+    So zoom < 1 enlarges, a positive shift moves the content up or left, and a positive rotation turns it clockwise on
+    the screen.
     """
     theta, shear = math.radians(rotation_deg), math.radians(shear_deg)
     rotate = np.array([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
@@ -44,7 +44,7 @@ def affine_matrix(
 
 
 def draw_matrix(height: int, width: int, ranges: Augmentation, rng: np.random.Generator) -> Float64[np.ndarray, "2 3"]:
-    """One random transform, flip included, as one matrix; the draws come in ImageDataGenerator's order."""
+    """One random transform, including the flip, as a matrix. The numbers are drawn in ImageDataGenerator's order."""
     matrix = affine_matrix(
         height,
         width,
@@ -68,13 +68,13 @@ def warp(
     interpolation: str = "bilinear",
     cval: float = 0.0,
 ) -> Shaped[np.ndarray, "h w c"]:
-    """The picture (uint8 or float32, 1 to 4 channels) read through `matrix`; same shape and dtype.
+    """Warp a picture (uint8 or float32, 1 to 4 channels) with `matrix`; same shape and dtype.
 
-    `fill` says what stands outside: the `nearest` edge pixel, the picture mirrored (`reflect`, edge pixel repeated),
-    or the `constant` cval; all three as SciPy's `affine_transform` defines them.
+    `fill` chooses the pixels outside the picture: the `nearest` edge pixel, the mirrored picture (`reflect`, with the
+    edge pixel repeated), or the `constant` cval. All three are defined as in SciPy's `affine_transform`.
 
     Raises:
-        ValueError: unknown `fill` or `interpolation`, or an image of another dtype or channel count.
+        ValueError: unknown `fill` or `interpolation`, or an image of another dtype or number of channels.
     """
     if fill not in BORDERS or interpolation not in INTERPOLATIONS:
         raise ValueError(
@@ -90,12 +90,12 @@ def warp(
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         warped = cv2.warpAffine(image, swapped, (width, height), flags=flags, borderMode=BORDERS[fill])
     else:
-        # Rounding the coordinates ourselves picks SciPy's pixel at every tie.
+        # Rounding the coordinates here chooses the same pixel as SciPy at every tie.
         rows, cols = np.floor(_coordinates(matrix, height, width) + 0.5).astype(np.float32)
         warped = cv2.remap(image, cols, rows, cv2.INTER_NEAREST, borderMode=BORDERS[fill])
-    warped = warped.reshape(image.shape)  # OpenCV drops a single channel
+    warped = warped.reshape(image.shape)  # OpenCV removes the axis of a single channel
     if fill == "constant":
-        # OpenCV blends cval into the edge pixels; SciPy's "constant" starts where the coordinate leaves the picture.
+        # OpenCV blends cval into the edge pixels. SciPy's "constant" fills each pixel whose coordinate is outside.
         rows, cols = _coordinates(matrix, height, width)
         warped[(rows < 0) | (rows > height - 1) | (cols < 0) | (cols > width - 1)] = cval
     return warped
@@ -109,12 +109,12 @@ def _coordinates(matrix: Float[np.ndarray, "2 3"], height: int, width: int) -> F
 
 @dataclasses.dataclass(frozen=True)
 class RandomAffine(grain.transforms.RandomMap):
-    """Warps each record's image by a matrix of its own: nearest fill, bilinear, one resampling."""
+    """Warps the image of each record with a new random matrix: nearest fill, bilinear, one resampling."""
 
     ranges: Augmentation = BOOK_AUGMENTATION
 
     def random_map(self, element: Record, rng: np.random.Generator) -> Record:
-        """The record with its image transformed; the label stays."""
+        """Transform the image of a record; its label stays."""
         image = element["image"]
         matrix = draw_matrix(image.shape[0], image.shape[1], self.ranges, rng)
         return {"image": warp(image, matrix), "label": element["label"]}

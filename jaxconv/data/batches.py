@@ -1,4 +1,4 @@
-"""Batches from records, by Grain: the endless training stream, and evaluation that sees each picture exactly once."""
+"""Batches from records, by Grain: an endless training stream, and evaluation batches with each picture exactly once."""
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ Batch = dict[str, np.ndarray]
 
 
 class Positions:
-    """A source whose records are their own positions: {"index": int}."""
+    """A source of records {"index": int} with the position of each record."""
 
     def __init__(self, length: int) -> None:
         self._length = length
@@ -37,12 +37,11 @@ def training_batches(
     first_step: int = 0,
     threads: int | None = None,
 ) -> Iterator[Batch]:
-    """An endless stream of {"image": uint8[n, h, w, c], "label": int32[n]}, beginning with the batch of `first_step`.
+    """An endless stream of {"image": uint8[n, h, w, c], "label": int32[n]}, starting with the batch of `first_step`.
 
-    Every record comes once a pass, in a new order each pass. Batches run on across the ends of passes; with
-    `whole_passes` each pass ends with a batch of what is left, which may be smaller. The batch of step k depends on
-    nothing but (seed, k): not on the number of threads (default: one a core, at most 16; 0: none), and its order not on
-    `augment`.
+    Every pass has each record once, in a new order. A batch may have records of two passes. With `whole_passes`, each
+    pass ends with a batch of the remaining records, which may be smaller. The batch of step k depends only on (seed,
+    k), not on the number of threads (default: one per core, at most 16; 0: none). `augment` does not change the order.
     """
     dataset = grain.MapDataset.source(source).shuffle(seed=derive_seed(seed, "order"))
     if not whole_passes:
@@ -58,7 +57,7 @@ def training_batches(
 
 
 def batch_positions(count: int, batch_size: int, step: int, *, seed: int, whole_passes: bool) -> list[int]:
-    """Which of `count` records make the batch of `step` (from 0 on) in the stream of `training_batches`."""
+    """The positions, among `count` records, of the batch of `step` (from 0) in the stream of `training_batches`."""
     options: dict[str, Any] = {"seed": seed, "whole_passes": whole_passes, "first_step": step, "threads": 0}
     return next(training_batches(Positions(count), batch_size, **options))["index"].tolist()
 
@@ -66,7 +65,7 @@ def batch_positions(count: int, batch_size: int, step: int, *, seed: int, whole_
 def evaluation_batches(
     source: RandomAccessDataSource[Any], batch_size: int, *, threads: int | None = None
 ) -> Iterator[Batch]:
-    """Every record once, in order: batches as above with a "mask": bool[n], the last one padded to n rows."""
+    """Every record once, in order: batches as above with a "mask": bool[n]. The last batch is padded to n rows."""
 
     def pad(batch: Batch) -> Batch:
         missing = batch_size - len(next(iter(batch.values())))
@@ -78,7 +77,7 @@ def evaluation_batches(
 
 
 def _collate(records: Sequence[Mapping[str, Any]]) -> Batch:
-    """Each field of the records as one array; numbers, which must be whole, as int32."""
+    """Each field of the records as one array. Numbers must be whole, and become int32."""
     columns = {name: [record[name] for record in records] for name in records[0]}
     return {
         name: np.stack(rows) if isinstance(rows[0], np.ndarray) else np.array([*map(operator.index, rows)], np.int32)
@@ -87,6 +86,6 @@ def _collate(records: Sequence[Mapping[str, Any]]) -> Batch:
 
 
 def _read_options(threads: int | None) -> grain.ReadOptions:
-    """Grain's own default of 500 elements would hold 500 batches in memory; its default of 16 threads is our most."""
+    """Options for Grain, whose default of 500 elements would keep 500 batches in memory. 16 threads is its default."""
     threads = threads if threads is not None else min(16, usable_cores())
     return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

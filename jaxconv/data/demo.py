@@ -1,4 +1,4 @@
-"""A folder of drawn cats and dogs, so that everything runs with nothing downloaded."""
+"""A folder of drawn cats and dogs, so that everything runs without a download."""
 
 import tempfile
 from collections.abc import Mapping
@@ -14,13 +14,17 @@ from jaxconv.runtime.errors import InputError
 CLASSES = ("cat", "dog")  # in label order
 COUNTS = {"train": 1000, "validation": 250, "test": 250}  # pictures of each class
 NOTE = "README.txt"  # written last: it marks a complete folder of these pictures
+DRAWN_BY = "jaxconv.data.demo, drawing version 1"
+DRAWN_BY_BEFORE = "jaxconv.demo, first edition"  # the same pictures, in folders of earlier versions of jaxconv
 
 
 def write(folder: Path, counts: Mapping[str, int] = COUNTS) -> Path:
     """Draw `counts[split]` pictures of each class as folder/split/cats/cat.0.jpg and so on, once; returns the folder.
 
-    A complete folder of these pictures is used as it is. `InputError` where the folder is anything else, or cannot be
-    written; whatever is there stays untouched.
+    A complete folder of these pictures is used as it is.
+
+    Raises:
+        InputError: the folder has other content, or cannot be written; its content is unchanged.
     """
     if not folder.exists():
         try:
@@ -44,7 +48,7 @@ def _write_all(folder: Path, counts: Mapping[str, int]) -> None:
 
 
 def _pictures(counts: Mapping[str, int]) -> dict[str, tuple[int, int, int]]:
-    """The path of each picture in the folder, and all that it depends on: its split, label and number."""
+    """The path of each picture in the folder, and the seed of its drawing: split, label and number."""
     return {
         f"{split}/{name}s/{name}.{number}.jpg": (list(COUNTS).index(split), label, number)
         for split, count in counts.items()
@@ -55,7 +59,7 @@ def _pictures(counts: Mapping[str, int]) -> dict[str, tuple[int, int, int]]:
 
 def _check(folder: Path, counts: Mapping[str, int]) -> None:
     note = folder / NOTE
-    if not note.is_file() or note.read_bytes() != _note(counts):
+    if not note.is_file() or note.read_bytes() not in (_note(counts), _note(counts, DRAWN_BY_BEFORE)):
         raise InputError(
             f"{folder}: is there already and does not hold these drawn pictures; remove it or name another"
         )
@@ -64,6 +68,6 @@ def _check(folder: Path, counts: Mapping[str, int]) -> None:
         raise InputError(f"{folder}: {missing[0]} is missing; remove the folder, and it is drawn again")
 
 
-def _note(counts: Mapping[str, int]) -> bytes:
+def _note(counts: Mapping[str, int], drawn_by: str = DRAWN_BY) -> bytes:
     listed = ", ".join(f"{split} {count}" for split, count in counts.items())
-    return f"Cats and dogs drawn by jaxconv.demo, first edition. Pictures of each: {listed}.\n".encode()
+    return f"Cats and dogs drawn by {drawn_by}. Pictures of each: {listed}.\n".encode()

@@ -1,8 +1,8 @@
 """One picture of a drawn cat or dog.
 
-Both kinds share their coats, backgrounds, poses and sizes; what tells them apart is shape: pointed ears, slit pupils
-and whiskers against hanging ears, round eyes and a long snout with a big nose. An animal is drawn in coordinates of
-its own (x to the right, y down, the head is about the unit circle), which one affine takes to pixels.
+Cats and dogs have the same coats, backgrounds, poses and sizes, but different shapes: a cat has pointed ears, slit
+pupils and whiskers, and a dog has hanging ears, round eyes and a long snout with a big nose. An animal is drawn in
+separate coordinates (x to the right, y down, the head is about the unit circle). An affine map takes them to pixels.
 """
 
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ Points = Float[np.ndarray, "points 2"]  # x and y
 FURS = [[45, 42, 45], [110, 112, 120], [235, 230, 222], [228, 196, 150], [205, 125, 55], [140, 90, 55], [85, 55, 40]]
 IRISES = np.array([[130, 200, 80], [240, 200, 60], [100, 180, 225], [200, 130, 60]], float)
 PINK, INK, WHITE = np.array([232, 135, 140.0]), np.array([35, 28, 30.0]), np.array([252, 250, 246.0])
-SIDES = np.array([[-1.0, 1.0], [1.0, 1.0]])  # what makes the left and the right one of a pair
+SIDES = np.array([[-1.0, 1.0], [1.0, 1.0]])  # the factors of the left and the right one of a pair
 CIRCLE = np.array([(np.cos(angle), np.sin(angle)) for angle in np.linspace(0, 2 * np.pi, 33)[:-1]])
 
 
 @dataclass
 class Sheet:
-    """A picture to draw on, and the affine that takes a drawing's coordinates to its pixels."""
+    """A picture to draw on, and the affine map from a drawing's coordinates to its pixels."""
 
     image: Picture
     to_pixels: Float[np.ndarray, "2 3"]
 
     def fill(self, outline: Points, paint: Colour | Picture) -> None:
-        """Fill a closed outline with a colour, or with what another picture of the same size shows there."""
+        """Fill a closed outline with a colour, or with the pixels of another picture of the same size."""
         if paint.ndim == 1:
             cv2.fillPoly(self.image, [self._sixteenths(outline)], paint.tolist(), cv2.LINE_AA, shift=4)
             return
@@ -40,7 +40,7 @@ class Sheet:
         cv2.blendLinear(paint, self.image, share, 1 - share, dst=self.image)
 
     def line(self, points: Points, colour: Colour, width: float, closed: bool = False) -> None:
-        """Draw along the points; the width is in the drawing's coordinates, and at least a pixel."""
+        """Draw along the points. The width is in the drawing's coordinates, and at least one pixel."""
         pixels = max(1, round(width * abs(np.linalg.det(self.to_pixels[:, :2])) ** 0.5))
         cv2.polylines(self.image, [self._sixteenths(points)], closed, colour.tolist(), pixels, cv2.LINE_AA, shift=4)
 
@@ -50,7 +50,7 @@ class Sheet:
 
 @dataclass
 class Coat:
-    """What one animal wears: its fur as a picture over the whole sheet, a second colour, and those of details."""
+    """The colours of one animal: its fur as a picture over the whole sheet, a second colour, and colours of details."""
 
     fur: Picture
     marks: Colour
@@ -80,7 +80,7 @@ def _pose(height: int, width: int, rng: np.random.Generator) -> Float[np.ndarray
 
 
 def _background(height: int, width: int, rng: np.random.Generator) -> Picture:
-    """Two colours that run into each other, with a soft grain; often a floor, and things lying about."""
+    """Two colours that blend into each other, with a soft grain; often a floor and some objects."""
     corners = _colours(2, rng)[rng.integers(2, size=(2, 2))]
     grain = rng.normal(0, rng.uniform(2, 14), rng.integers(4, 40, 2))
     wall, bumps = (cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) for coarse in (corners, grain))
@@ -96,7 +96,7 @@ def _background(height: int, width: int, rng: np.random.Generator) -> Picture:
 
 
 def _colours(count: int, rng: np.random.Generator) -> Float[np.ndarray, "{count} 3"]:
-    """Muted ones, light and dark."""
+    """Muted colours, light and dark."""
     return rng.uniform(50, 215, (count, 1)) + rng.uniform(-40, 40, (count, 3))
 
 
@@ -177,12 +177,12 @@ def _part(sheet: Sheet, outline: Points, paint: Colour | Picture, edge: Colour) 
 
 
 def _symmetric(*right: object) -> Points:
-    """The smooth closed curve through these corners, downwards on the right side, and their mirror images."""
+    """The smooth closed curve of these corners, downwards on the right side, and their mirror images."""
     return _smooth(*right, *(np.array(right, float) * [-1, 1])[::-1])
 
 
 def _smooth(*corners: object) -> Points:
-    """The closed curve inside these corners, by cutting them three times (a corner given twice stays sharper)."""
+    """The closed curve inside these corners, which are cut three times. A corner that is given twice stays sharper."""
     points = np.array(corners, float)
     for _ in range(3):
         following = np.concatenate([points[1:], points[:1]])

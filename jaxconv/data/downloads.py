@@ -1,4 +1,4 @@
-"""Files from the internet, whole and known by their checksums."""
+"""Files from the internet, complete and checked by their checksums."""
 
 import queue
 import sys
@@ -12,16 +12,16 @@ SECONDS_TO_ANSWER = 6
 
 
 def fetch(url: str, path: Path, *, size: int, sha256: str, cure: str) -> Path:
-    """The file at `url`, kept at `path`: downloaded by tensorflow-datasets unless it is there, and checked either way.
+    """Download the file at `url` to `path`, unless it exists, and check it. tensorflow-datasets does the download.
 
-    `cure` says what to do where the file cannot be had. A command that is to end at once at an interrupt calls this
+    `cure` is the advice to the user if the download fails. A command that must end at once at an interrupt calls this
     within `interruptible`.
 
     Raises:
-        InputError: the file cannot be had, or is not the known one.
-        OSError: it cannot be kept.
+        InputError: the file cannot be downloaded, or is not the known file.
+        OSError: it cannot be written.
     """
-    import requests  # what tensorflow-datasets downloads with: the same proxies and certificates
+    import requests  # tensorflow-datasets uses it too: the same proxies and certificates
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
@@ -33,7 +33,7 @@ def fetch(url: str, path: Path, *, size: int, sha256: str, cure: str) -> Path:
             refusal = _ask(url)
             if refusal is not None:
                 raise InputError(f"{url} {refusal}: {cure}")
-        # The thread that tensorflow-datasets writes with may outlive an interrupt, hence ignore_cleanup_errors.
+        # The writing thread of tensorflow-datasets may outlive an interrupt, so ignore_cleanup_errors is set.
         with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent, ignore_cleanup_errors=True) as temp:
             manager = tfds.download.DownloadManager(download_dir=temp, manual_dir=path.parent, url_infos={url: known})
             Path(manager.download(url)).replace(path)
@@ -49,8 +49,8 @@ def fetch(url: str, path: Path, *, size: int, sha256: str, cure: str) -> Path:
 def _ask(url: str) -> str | None:
     """Why the host does not send the file; None if it does.
 
-    tensorflow-datasets would ask a host that does not answer for minutes. A timeout is for each of a host's
-    addresses, so that only a thread that is left behind keeps to the time.
+    tensorflow-datasets would wait minutes for a host that does not answer. A timeout counts for each address of a host,
+    so a thread asks, and is left behind when the time is over.
     """
     import requests
 

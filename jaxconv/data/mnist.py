@@ -1,4 +1,4 @@
-"""MNIST through tensorflow-datasets: its four files prepared once, without TensorFlow, and read as records."""
+"""MNIST through tensorflow-datasets: its four files are prepared once, without TensorFlow, and read as records."""
 
 import contextlib
 import gzip
@@ -29,7 +29,7 @@ UNFINISHED = ".unfinished-"
 
 
 class File(NamedTuple):
-    """What is known of a file: its bytes and their checksum as it is published, and that of what it unpacks to."""
+    """A published file: its number of bytes, its checksum, and the checksum of its unpacked content."""
 
     size: int
     sha256: str
@@ -61,15 +61,15 @@ FILES = {
 
 
 def read_mnist(data_dir: Path, files: Path | None = None) -> Splits:
-    """60,000 digits to train on and 10,000 to test with, {"image": uint8[28, 28, 1], "label": 0 to 9}.
+    """Read MNIST: 60,000 training digits and 10,000 test digits, {"image": uint8[28, 28, 1], "label": 0 to 9}.
 
-    They are read from `data_dir`/mnist/3.0.1, as tensorflow-datasets lays it out. Where that does not exist it is
-    made first, whole or not at all, from the four original .gz files: those in the folder `files`, or downloaded
-    (11.1 MiB). There is no validation split in MNIST and the book makes none: here `validation` is `test`.
+    They are read from `data_dir`/mnist/3.0.1, in the layout of tensorflow-datasets. If this folder does not exist, it
+    is first made, completely or not at all, from the four original .gz files. These are in the folder `files`, or are
+    downloaded (11.1 MiB). MNIST has no validation split and the book makes none, so `validation` is `test`.
 
     Raises:
-        InputError: a file is missing, damaged or not MNIST's, or there is no way to download it, or what was prepared
-            is not complete.
+        InputError: a file is missing, damaged or not from MNIST, or the download fails, or the prepared folder is not
+            complete.
     """
     prepared = data_dir / "mnist" / VERSION
     if not os.path.exists(prepared):  # Path.exists raises in a closed folder
@@ -91,7 +91,7 @@ def _read(prepared: Path, split: str) -> ArraySource:
         return ArraySource(images, labels, source.dataset_info.features["label"].names)
     except (ImportError, MemoryError):
         raise
-    # A data set without its description, in another format, with cut or flipped bytes: each raises something else.
+    # A missing description, another format, and cut or flipped bytes raise different exceptions.
     except Exception as error:
         raise InputError(
             f"{prepared} is damaged or not complete ({type(error).__name__}): move it away, and MNIST is prepared anew"
@@ -99,7 +99,7 @@ def _read(prepared: Path, split: str) -> ArraySource:
 
 
 def _prepare(prepared: Path, files: Path | None) -> None:
-    contents = None if files is None else _unpack(files)  # before anything is made
+    contents = None if files is None else _unpack(files)  # before any folder is made
     print(f"preparing MNIST in {prepared}", flush=True)
     try:
         prepared.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def _prepare(prepared: Path, files: Path | None) -> None:
                 (folder / "mnist" / VERSION).replace(prepared)
     except InputError:
         raise
-    except (OSError, RuntimeError) as error:  # a full disk is the latter to tensorflow-datasets
+    except (OSError, RuntimeError) as error:  # tensorflow-datasets raises RuntimeError if the disk is full
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(f"{prepared} cannot be written ({reason}): make room there, or run elsewhere") from error
 
@@ -127,7 +127,7 @@ def _download(folder: Path) -> Path:
 
 
 def _unpack(folder: Path) -> dict[str, bytes]:
-    """The content of the four files, known by its checksum: that of the packed file changes when it is packed anew."""
+    """The content of the four files. Its checksum is checked, because packing again changes a packed file."""
     contents = {}
     for name, known in FILES.items():
         path, cure = folder / name, "--files takes the folder of MNIST's four original .gz files"
@@ -143,7 +143,7 @@ def _unpack(folder: Path) -> dict[str, bytes]:
 
 
 def _build(contents: dict[str, bytes], data_dir: Path) -> None:
-    """Write the data set as tensorflow-datasets does; its own builder needs TensorFlow for this, ours does not."""
+    """Write the data set as tensorflow-datasets does. Its own builder would need TensorFlow."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.image_classification import mnist
 
@@ -165,6 +165,6 @@ def _build(contents: dict[str, bytes], data_dir: Path) -> None:
 
 
 def _images(content: bytes) -> UInt8[np.ndarray, "n h w"]:
-    """An IDX file of pictures: a magic number, three sizes, and the pixels."""
+    """The pictures of an IDX file: a magic number, three sizes, and the pixels."""
     sizes = np.frombuffer(content, ">i4", count=4)[1:]
     return np.frombuffer(content, np.uint8, offset=16).reshape(sizes)

@@ -1,8 +1,8 @@
-"""The nets of chapter 5 as Flax linen modules: pictures in [0, 1] in, logits out.
+"""The nets of chapter 5 as Flax linen modules: from pictures in [0, 1] to logits.
 
-Kernels start glorot_uniform and biases zero, convolutions are VALID and pooling floors: Keras's defaults, not Flax's.
-With `dtype` bfloat16 the layers compute in it, but for the last, as Keras advises for mixed precision; parameters and
-logits are float32.
+They have the defaults of Keras, not of Flax: glorot_uniform kernels, zero biases, VALID convolutions, and pooling that
+drops an odd row or column. With `dtype` bfloat16, all layers but the last compute in bfloat16, as Keras advises for
+mixed precision; parameters and logits are float32.
 """
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ class Flatten(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n features"]:
-        """Raises ValueError when the layers before have used the picture up."""
+        """Raises ValueError if the layers before leave no pixels."""
         if x.size == 0:
             raise ValueError(f"the picture is too small for this net: {x.shape[1]}x{x.shape[2]} is left at Flatten")
         return x.reshape(x.shape[0], -1)
@@ -28,7 +28,7 @@ class Flatten(nn.Module):
 class CatsDogsConvNet(nn.Module):
     """The net of code 5-5, and of 5-13 with `dropout=0.5`; one logit, positive for the second class.
 
-    At 150x150: 3,453,121 parameters. More than two `classes` have a logit each.
+    At 150x150, it has 3,453,121 parameters. With more than two `classes`, each class has a logit.
     """
 
     dropout: float = 0.0
@@ -40,7 +40,7 @@ class CatsDogsConvNet(nn.Module):
         """Needs rngs={"dropout": key} when `train` and `dropout`. Raises ValueError below 46x46 pixels."""
         x = images
         for features in (32, 64, 128, 128):
-            # relu and max pooling commute; after the pool, relu touches a quarter of the values.
+            # relu and max pooling commute; after the pooling, relu computes a quarter of the values.
             x = nn.relu(MaxPool()(Conv(features, dtype=self.dtype)(x)))
         x = Flatten()(x)
         if self.dropout:
@@ -50,11 +50,11 @@ class CatsDogsConvNet(nn.Module):
 
 
 class MnistConvNet(nn.Module):
-    """The net of codes 5-1 and 5-2; ten logits, one a digit.
+    """The net of codes 5-1 and 5-2, with a logit for each of ten digits.
 
-    At 28x28x1 and with its max pooling: 93,322 parameters, 55,744 of them in the convolutions. `downsample` takes the
-    place of the two poolings (section 5.1.2): "max", "average", "stride" (the first two convolutions move by two
-    pixels) or "none".
+    At 28x28x1 and with max pooling, it has 93,322 parameters, 55,744 of them in the convolutions. `downsample` replaces
+    the two poolings (section 5.1.2): "max", "average", "stride" (the first two convolutions move by two pixels) or
+    "none".
     """
 
     downsample: str = "max"
@@ -62,13 +62,13 @@ class MnistConvNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 10"]:
-        """`train` changes nothing. Raises ValueError for another `downsample`, or for pictures below 18x18 pixels."""
+        """`train` has no effect. Raises ValueError for another `downsample`, or for pictures below 18x18 pixels."""
         if self.downsample not in DOWNSAMPLE:
             raise ValueError(f"downsample {self.downsample!r} is none of {', '.join(DOWNSAMPLE)}")
         x = images
         for features in (32, 64):
             x = Conv(features, strides=2 if self.downsample == "stride" else 1, dtype=self.dtype)(x)
-            # relu and max pooling commute, relu and averaging do not.
+            # relu and max pooling commute; relu and average pooling do not.
             x = nn.relu(MaxPool()(x) if self.downsample == "max" else x)
             x = AveragePool()(x) if self.downsample == "average" else x
         x = Flatten()(nn.relu(Conv(64, dtype=self.dtype)(x)))
@@ -77,12 +77,12 @@ class MnistConvNet(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """Chapter 2's net (code 2-2), which sees no neighbourhoods; ten logits. 407,050 parameters at 28x28x1."""
+    """The dense net of chapter 2 (code 2-2), with ten logits. It has 407,050 parameters at 28x28x1."""
 
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w c"], *, train: bool) -> Float[Array, "n 10"]:
-        """`train` changes nothing."""
+        """`train` has no effect."""
         x = nn.relu(Dense(512, dtype=self.dtype)(Flatten()(images)))
         return Dense(10)(x)

@@ -1,7 +1,7 @@
-"""The layers of the nets, with Keras's initial values and, on a CPU, with gradients of their own.
+"""The layers of the nets, with Keras's initial values and, on a CPU, with custom gradients.
 
-XLA's gradient of max pooling and its kernel gradients are slow on a CPU. Other platforms keep XLA's own layers; the
-numbers are the same, to rounding. tools/benchmarks/README.md says what each formulation here is worth.
+On a CPU, XLA's gradient of max pooling and its kernel gradients are slow. Other platforms use XLA's gradients; the
+results are the same, up to rounding. tools/benchmarks/README.md has the gain of each formulation here.
 
 A layer computes in its `dtype`. Its parameters are float32 and are rounded at each use, so that small updates add up.
 """
@@ -16,8 +16,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-FEW_CHANNELS, BLOCK = 4, 4  # a convolution of at most so many channels is computed for so many columns at once
-GROUP_VALUES, MOST_GROUPS = 1_600_000, 16  # of a kernel gradient: activations taken at a time, 6 MB; programs at most
+FEW_CHANNELS, BLOCK = 4, 4  # a convolution of at most 4 channels is computed for 4 columns at once
+GROUP_VALUES, MOST_GROUPS = 1_600_000, 16  # of a kernel gradient: activations in a group (6 MB); number of groups
 
 
 def _convolve(x: Array, kernel: Array, bias: Array, strides: int = 1, padding: str = "VALID") -> Array:
@@ -26,15 +26,15 @@ def _convolve(x: Array, kernel: Array, bias: Array, strides: int = 1, padding: s
 
 
 def _convolve_blocks(x: Array, kernel: Array, bias: Array) -> Array:
-    """The same with the columns of a picture four at a time as channels: few channels make slow products.
+    """`_convolve` with four columns of a picture as channels, because products of few channels are slow.
 
-    The kernel of a block is the kernel once for each of its columns. Its last input channel is one everywhere, and has
-    the bias for a kernel, which saves a pass over the output.
+    The kernel of a block has the kernel once for each of its columns. The last input channel is 1 everywhere, and its
+    kernel is the bias; this saves a pass over the output.
     """
     n, height, width, channels = x.shape
     rows, columns, _, features = kernel.shape
     out = width - columns + 1
-    blocks, taps = -(-out // BLOCK), -(-(columns + BLOCK - 1) // BLOCK)  # of the output; that an output block sees
+    blocks, taps = -(-out // BLOCK), -(-(columns + BLOCK - 1) // BLOCK)  # of the output; of the input, for an output
     x = jnp.pad(x, [(0, 0), (0, 0), (0, (blocks + taps - 1) * BLOCK - width), (0, 0)])
     x = x.reshape(n, height, blocks + taps - 1, BLOCK * channels)
     x = jnp.concatenate([x, jnp.ones((*x.shape[:3], 1), x.dtype)], 3)
@@ -47,7 +47,7 @@ def _convolve_blocks(x: Array, kernel: Array, bias: Array) -> Array:
 
 @jax.custom_vjp
 def _cpu_convolve(x: Array, kernel: Array, bias: Array) -> Array:
-    """XLA's own formulation, the fastest without a gradient; training takes `_convolve_blocks` for few channels."""
+    """XLA's formulation, the fastest without a gradient. Training uses `_convolve_blocks` for few channels."""
     return _convolve(x, kernel, bias)
 
 
@@ -57,7 +57,7 @@ def _cpu_convolve_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, 
 
 
 def _cpu_convolve_backward(saved: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array, Array]:
-    """The kernel's gradient is added up over groups of pictures that the caches can hold."""
+    """The kernel's gradient is summed over groups of pictures that fit the caches."""
     x, kernel, bias = saved
     n = len(x)
     size = max(GROUP_VALUES * n // max(x.size + gradient.size, 1), -(-n // MOST_GROUPS), 1)
@@ -77,14 +77,14 @@ _cpu_convolve.defvjp(_cpu_convolve_forward, _cpu_convolve_backward)
 def conv_valid(
     x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"], bias: Float[Array, " o"]
 ) -> Float[Array, "n h2 w2 o"]:
-    """Convolution with stride 1 and no padding; nothing is left of a picture that is smaller than the kernel."""
+    """Convolution with stride 1 and no padding. The result is empty if the picture is smaller than the kernel."""
     if x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]:
-        return _convolve(x, kernel, bias)  # which knows the shape of nothing
+        return _convolve(x, kernel, bias)  # has the right shape for an empty result
     return lax.platform_dependent(x, kernel, bias, cpu=_cpu_convolve, default=_convolve)
 
 
 def _windows(x: Array) -> Array:
-    """Rows and columns split into 2x2 windows: [n, h2, 2, w2, 2, c]; an odd last row or column is dropped."""
+    """Split rows and columns into 2x2 windows: [n, h2, 2, w2, 2, c]; an odd last row or column is dropped."""
     n, height, width, c = x.shape
     rows, columns = height // 2, width // 2
     return x[:, : 2 * rows, : 2 * columns].reshape(n, rows, 2, columns, 2, c)
@@ -96,7 +96,7 @@ def _pool(x: Array) -> Array:
 
 @jax.custom_vjp
 def _cpu_pool(x: Array) -> Array:
-    """Slices on jax 0.10, which would hand a convolution and `reduce_window` behind it to YNNPACK together, slower."""
+    """Slices on jax 0.10, where YNNPACK would compute a convolution and its `reduce_window` together, and slower."""
     if jax.__version_info__ >= (0, 11):
         return _pool(x)
     windows = _windows(x)
@@ -110,7 +110,7 @@ def _cpu_pool_forward(x: Array) -> tuple[Array, tuple[Array, Array]]:
 
 
 def _cpu_pool_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array]:
-    """The first of a window's four pixels that equals its maximum takes the gradient."""
+    """The first pixel of a window that equals its maximum gets the gradient."""
     x, pooled = saved
     windows = _windows(x)
     is_max = [windows[:, :, row, :, column] == pooled for row, column in ((0, 0), (0, 1), (1, 0))]
@@ -129,7 +129,7 @@ _cpu_pool.defvjp(_cpu_pool_forward, _cpu_pool_backward)
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
     """Maximum of each 2x2 window; an odd last row or column is dropped.
 
-    Where several pixels of a window share the maximum, the first has the whole gradient, as in XLA and Keras.
+    If several pixels of a window share the maximum, the first gets the whole gradient, as in XLA and Keras.
     """
     return lax.platform_dependent(x, cpu=_cpu_pool, default=_pool)
 
@@ -149,7 +149,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 features"]:
-        """One of `strides` pixels each way; "VALID" loses a border of one, "SAME" keeps it."""
+        """Convolve every `strides`-th pixel of each axis. "VALID" drops a border of one pixel, "SAME" keeps it."""
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = (array.astype(self.dtype) for array in (x, kernel, bias))
@@ -159,7 +159,7 @@ class Conv(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """`max_pool` as a layer, so that it has its row in the summary."""
+    """`max_pool` as a layer, so that it has a row in the summary."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:

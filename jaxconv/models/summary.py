@@ -10,10 +10,10 @@ Shapes = list[tuple[str, tuple[int, ...]]]
 
 
 def layer_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Shapes, Any]:
-    """The layers in the order of their calls, each with the shape of its output for a batch of one; and all variables.
+    """The layers in the order of their calls, each with its output shape for a batch of one; and all variables.
 
-    A layer is a module that calls no other; of nested modules the name is a path, such as "Block_0/Conv_1". Nothing is
-    computed: variables are `jax.ShapeDtypeStruct`s. `image_shape` is (height, width, channels).
+    A layer is a module that calls no other module. In nested modules its name is a path, such as "Block_0/Conv_1".
+    Nothing is computed: variables are `jax.ShapeDtypeStruct`s. `image_shape` is (height, width, channels).
     """
     calls: Shapes = []
 
@@ -37,14 +37,14 @@ def count_params(params: Any) -> int:
 
 
 def at(tree: Any, name: str) -> Any:
-    """The part of a tree of variables at the path of a layer; {} if the layer has none."""
+    """The variables of a layer in a tree of variables; {} if the layer has none."""
     for part in name.split("/"):
         tree = tree.get(part, {})
     return tree
 
 
 def summary(model: nn.Module, image_shape: tuple[int, int, int]) -> str:
-    """The table as text, one line a layer and the total below; `image_shape` is (height, width, channels)."""
+    """The table as text: one line per layer, and the total below. `image_shape` is (height, width, channels)."""
     shapes, variables = layer_shapes(model, image_shape)
     rows, seen = [("layer", "output shape", "parameters")], set()
     for name, (_, *shape) in shapes:

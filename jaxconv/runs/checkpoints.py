@@ -1,7 +1,7 @@
-"""Checkpoints of a run: the two latest and the best by val_loss, each complete or absent, and proved before it is used.
+"""Checkpoints of a run: the two latest, and the best by val_loss. Each is complete or absent, and checked before use.
 
-Orbax writes and restores them, and restores flipped bytes without noticing. So each holds a file `proof.json`, written
-before the checkpoint gets its name.
+Orbax writes and restores them, but does not notice flipped bytes. So each checkpoint has a file `proof.json` with
+checksums, which is written before the checkpoint gets its name.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from jaxconv.runtime.errors import InputError
 from jaxconv.runtime.files import errno_of
 from jaxconv.training.state import TrainState
 
-DELETED = "deleted"  # a folder in that of the checkpoints, for those that are being removed
-LATEST = 2  # so that a damaged one does not cost all that was trained since the best
+DELETED = "deleted"  # a folder below the folder of checkpoints, for checkpoints that are being removed
+LATEST = 2  # if one is damaged, the other is used
 
 
 class Saved(NamedTuple):
-    """A checkpoint that was proved and restored."""
+    """The content of a valid checkpoint."""
 
     state: TrainState
     progress: Progress
@@ -39,14 +39,15 @@ class Saved(NamedTuple):
 class Checkpoints:
     """The checkpoints in a folder, by steps trained; a context manager, because saving goes on in the background.
 
-    `template` is a state, or its shapes from `jax.eval_shape`, with the structure of what is saved; what is restored is
-    whole on every device, wherever it was saved. `settings` is the digest of the run's settings. Damaged checkpoints
-    are named when they would be used, and moved to a folder `damaged` beside this one as soon as a sound one is found.
+    `template` is a state with the structure of the saved states, or its shapes from `jax.eval_shape`. A restored state
+    is replicated on all devices. `settings` is the digest of the run's settings. The name of a damaged checkpoint is
+    printed when it would be used. Once a valid one is found, damaged ones are moved to a folder `damaged` beside this
+    folder.
 
     Raises:
-        InputError: no checkpoint is sound, and nothing is moved; or the structure is another.
-        OSError: the folder cannot be written, or a file cannot be read for another reason than damage. What was saved
-            before stays.
+        InputError: no checkpoint is valid, and nothing is moved; or the structure differs.
+        OSError: the folder cannot be written, or a file cannot be read for another reason than damage. Earlier
+            checkpoints stay.
     """
 
     def __init__(self, folder: str | os.PathLike[str], template: TrainState, settings: str) -> None:
@@ -85,7 +86,7 @@ class Checkpoints:
             self._remove_deleted()
 
     def save(self, step: int, state: TrainState, progress: Progress) -> None:
-        """Save in the background; a kill before it is complete leaves the checkpoint before."""
+        """Save in the background. A kill before this is complete leaves the previous checkpoint."""
         self.wait()
         self._pending = step, progress
         self._val_loss[step] = math.inf if progress.val_loss is None else progress.val_loss
@@ -94,18 +95,18 @@ class Checkpoints:
                 raise RuntimeError(f"step {step} is older than the newest checkpoint in {self._folder}")
 
     def wait(self) -> None:
-        """Wait until what was saved is complete."""
+        """Wait until the last save is complete."""
         with _storage(self._folder):
             self._manager.wait_until_finished()
         self._remove_deleted()
 
     def restore_newest(self) -> Saved | None:
-        """The newest sound checkpoint; None if there is none at all."""
+        """The newest valid checkpoint; None if there are no checkpoints."""
         steps = proof.list_steps(self._folder)[::-1]
         return self._restore_first(steps) if steps else None
 
     def restore_best(self) -> Saved:
-        """The sound checkpoint of the lowest val_loss."""
+        """The valid checkpoint with the lowest val_loss."""
         self.wait()
         return self._restore_first(self._best_first())
 
@@ -124,7 +125,7 @@ class Checkpoints:
             print(f"the checkpoint {path} is damaged ({why})", flush=True)
             damaged.append(step)
         else:
-            raise InputError(f"no checkpoint in {self._folder} is sound: train anew in another --workdir")
+            raise InputError(f"no checkpoint in {self._folder} is valid: train anew in another --workdir")
         self._set_aside(damaged)
         found = proof.read_proof(path)
         proof.check_structure(path, found.structure, proof.structure(self._template))
@@ -149,7 +150,7 @@ class Checkpoints:
         return step in [*sorted(steps)[-LATEST:], *best]
 
     def _write_proof(self) -> None:
-        """Called by Orbax when the state is written, and before the checkpoint gets its name."""
+        """Write proof.json. Orbax calls this after it wrote the state, before the checkpoint gets its name."""
         assert self._pending
         step, progress = self._pending
         (path,) = self._folder.glob(f"{step}.*")
@@ -164,7 +165,7 @@ class Checkpoints:
 
 
 class _Preserve(checkpoint_managers.PreservationPolicy):
-    """Keeps the steps of which a function of the step and all steps is true."""
+    """Keeps the steps for which a function of the step and all steps is true."""
 
     def __init__(self, kept: Any) -> None:
         self._kept = kept
@@ -176,7 +177,7 @@ class _Preserve(checkpoint_managers.PreservationPolicy):
 
 @contextlib.contextmanager
 def _storage(folder: Path) -> Iterator[None]:
-    """Raise OSError for errors of the system, which Orbax and its storage raise as ValueError and others."""
+    """Raise OSError for errors of the operating system. Orbax and its storage raise them as ValueError and others."""
     try:
         yield
     except Exception as error:

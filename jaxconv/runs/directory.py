@@ -1,4 +1,4 @@
-"""The run directory: it belongs to the run that config.json describes, and to one process at a time."""
+"""The run directory. It belongs to the run that config.json describes, and to one process at a time."""
 
 import contextlib
 import importlib.metadata
@@ -21,11 +21,11 @@ from jaxconv.runtime.files import remove_parts, write_json
 from jaxconv.runtime.machine import xla_threads
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint", "numpy", "opencv-python-headless", "pillow")
-CONFIG, LOCK, REPORT = "config.json", ".lock", "report.html"  # tools.report leaves the last
+CONFIG, LOCK, REPORT = "config.json", ".lock", "report.html"  # tools.report writes the last
 
 
 def environment() -> dict[str, Any]:
-    """The fields of `Config` that say where a run is trained: versions, commit and device."""
+    """The fields versions, commit and device of `Config`."""
     import jax
 
     device = jax.devices()[0]
@@ -45,7 +45,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The Git commit of this package's source, with "+" where files differ from it; None outside of a clone."""
+    """The Git commit of this package's source, with "+" if files differ from it; None outside a clone."""
     git = ["git", "-C", str(Path(jaxconv.__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD:./", "HEAD"], capture_output=True, text=True, check=True)
@@ -56,10 +56,10 @@ def commit() -> str | None:
 
 
 def entries(workdir: Path) -> set[str]:
-    """The names in a run directory, but for hidden ones; none where there is no such directory yet.
+    """The names in a run directory, without hidden files; no names if the directory does not exist yet.
 
     Raises:
-        InputError: it is a file, or closed.
+        InputError: it is a file, or cannot be listed.
     """
     try:
         return {entry.name for entry in workdir.iterdir() if not entry.name.startswith(".")}
@@ -73,11 +73,11 @@ def entries(workdir: Path) -> set[str]:
 
 @contextlib.contextmanager
 def claim(workdir: Path, config: Config, *, resume: bool) -> Iterator[None]:
-    """Hold the run directory for this process alone: a new one, or that of a run with the same settings.
+    """Lock the run directory for this process.
 
     Raises:
-        InputError: the directory holds a run and `resume` is off, or a run with other settings, or other files, or
-            another process holds it.
+        InputError: the directory holds a run and `resume` is off, or it holds a run with other settings or other files,
+            or another process uses it, or it cannot be written.
     """
     names = entries(workdir)
     if CONFIG not in names and names:
@@ -95,27 +95,27 @@ def claim(workdir: Path, config: Config, *, resume: bool) -> Iterator[None]:
         if (workdir / CONFIG).exists():
             _check_same(workdir, read_config(workdir), config, resume=resume)
         elif resume:
-            print(f"--resume: {workdir} holds no run yet, it begins now", flush=True)
+            print(f"--resume: no run in {workdir} yet; starting a new one", flush=True)
         yield
 
 
 def cannot_be_written(workdir: Path, error: OSError) -> InputError:
     """The error of a run directory that cannot be written."""
     reason = error.strerror or str(error)
-    return InputError(f"--workdir {workdir} cannot be written ({reason}): set it right and --resume, or name another")
+    return InputError(f"--workdir {workdir} cannot be written ({reason}): fix this and add --resume, or choose another")
 
 
 def write_config(workdir: Path, config: Config) -> None:
-    """Write config.json whole or not at all."""
+    """Write config.json completely or not at all."""
     write_json(workdir / CONFIG, msgspec.to_builtins(config))
 
 
 def read_config(workdir: Path) -> Config:
-    """The settings of a run, checked: nothing has a default in the file.
+    """Read and check the settings of a run. Every field must be in the file.
 
     Raises:
-        InputError: there is no such file, or it is no JSON, or of another format, or a field in it is wrong or missing;
-            the field is named.
+        InputError: the file is missing, is not JSON, or has another format, or a field is wrong or missing; the message
+            names the field.
     """
     path = workdir / CONFIG
     try:
@@ -130,8 +130,8 @@ def read_config(workdir: Path) -> Config:
             raise ValueError(f"Object missing required field or holding another value than was written - at `{field}`")
     except FileNotFoundError:
         seeds = sorted(config.parent for config in workdir.glob(f"seed*/{CONFIG}"))
-        cure = f"name that of one of its seeds, such as {seeds[0]}" if seeds else "name one that was trained"
-        raise InputError(f"{workdir} is not the directory of a run, it has no {CONFIG}: {cure}") from None
+        cure = f"use one of its seeds, such as {seeds[0]}" if seeds else "use one that was trained"
+        raise InputError(f"{workdir} is not a run directory (no {CONFIG}): {cure}") from None
     except InputError:
         raise
     except (OSError, ValueError, RecursionError, SystemError) as error:  # msgspec's, which for huge numbers is the last
@@ -149,13 +149,14 @@ def _first_difference(expected: Any, found: Any, where: str = "$") -> str | None
 
 def _check_same(workdir: Path, old: Config, new: Config, *, resume: bool) -> None:
     if differing := "; ".join(differences(old, new)):
-        cure = "resume with the old settings and pictures, or name another --workdir" if resume else "name another"
+        cure = "resume with the old settings and pictures, or choose another --workdir" if resume else "choose another"
         raise InputError(f"--workdir {workdir} holds a run with {differing}: {cure}")
     if not resume:
-        raise InputError(f"--workdir {workdir} holds this very run: continue it with --resume, or name another")
+        cure = "add --resume (in Python, resume=True) to continue it, or choose another --workdir"
+        raise InputError(f"--workdir {workdir} already contains this run: {cure}")
     was, is_now = old.device.get("threads"), new.device.get("threads")
     if old.device.get("platform") == new.device.get("platform") == "cpu" and was != is_now:
         print(
-            f"the run had {was} threads and has {is_now} now: it goes on to rounding, with NPROC={was} to the bit",
+            f"the run had {was} threads and now has {is_now}: results can differ by rounding, but not with NPROC={was}",
             flush=True,
         )

@@ -22,20 +22,12 @@ NUMBERED = 32  # classes, whose cells have room for their numbers
 
 def write_curves(rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike[str], title: str) -> None:
     """accuracy.png and loss.png over the epochs: training as dots, validation as a line."""
-    from matplotlib.figure import Figure  # half a second that a command with a wrong flag should not take
-    from matplotlib.ticker import MaxNLocator
-
     epochs = [row["epoch"] for row in rows]
     for key, name in (("acc", "accuracy"), ("loss", "loss")):
-        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-        axes = figure.subplots()
-        axes.plot(epochs, [row[key] for row in rows], "o", color="tab:blue", markersize=4, label=f"Training {name}")
-        axes.plot(epochs, [row[f"val_{key}"] for row in rows], "-", color="tab:blue", label=f"Validation {name}")
-        axes.set_title(f"Training and validation {name}\n{title}", fontsize=11)
-        axes.set_xlabel("Epoch")
-        axes.set_ylabel(name.capitalize())
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.25)
+        labels = ("Epoch", name.capitalize())
+        figure, axes = _axes(epochs, labels, f"Training and validation {name}\n{title}")
+        axes.plot(epochs, [row[key] for row in rows], "o", markersize=4, label=f"Training {name}")
+        axes.plot(epochs, [row[f"val_{key}"] for row in rows], _line(epochs), markersize=4, label=f"Validation {name}")
         axes.legend(frameon=False)
         save(figure, Path(folder) / f"{name}.png")
 
@@ -49,21 +41,37 @@ def write_bands(
     title: str,
 ) -> None:
     """Each of `series` is a list of rows over `x`, one row a seed: their mean as a line, their range as a band."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    figure, axes = _axes(x, labels, title)
+    for name, rows in series.items():
+        (line,) = axes.plot(x, np.mean(rows, 0), _line(x), markersize=4, label=name)
+        axes.fill_between(x, np.min(rows, 0), np.max(rows, 0), color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.legend(frameon=False)
+    save(figure, Path(path))
+
+
+def _axes(x: Sequence[int], labels: tuple[str, str], title: str) -> tuple[Any, Any]:
+    """A figure and its axes, for curves over `x`; Matplotlib's first two colours are blue and orange."""
+    from matplotlib.figure import Figure  # half a second that a command with a wrong flag should not take
 
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
-    for name, rows in series.items():
-        (line,) = axes.plot(x, np.mean(rows, 0), "o-" if len(x) <= 40 else "-", markersize=4, label=name)
-        axes.fill_between(x, np.min(rows, 0), np.max(rows, 0), color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set_title(title, fontsize=11)
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel=labels[0], ylabel=labels[1], xticks=whole_ticks(x))
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
-    save(figure, Path(path))
+    return figure, axes
+
+
+def _line(x: Sequence[int]) -> str:
+    """A line, with a dot at each of a few points: the line of one point is invisible."""
+    return "o-" if len(x) <= 10 else "-"
+
+
+def whole_ticks(x: Sequence[int]) -> list[int]:
+    """The first and the last of ascending whole numbers, and between them up to twelve round ones."""
+    first, last = x[0], x[-1]
+    steps = (1, 5, *(digit * 10**power for power in range(1, 6) for digit in (1, 2, 5)))
+    step = next(step for step in steps if last - first <= 12 * step)
+    return sorted({first, *range(first - first % step + step, last - step // 2, step), last})
 
 
 def write_seeds(runs: Sequence[Sequence[Mapping[str, Any]]], folder: str | os.PathLike[str], title: str) -> None:
@@ -100,7 +108,7 @@ def write_augmented(
             axes.set_axis_off()
             if record is records[0]:
                 axes.set_title(name, fontsize=10)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(f"Training pictures and their augmented versions\n{title}", fontsize=11)
     save(figure, Path(path))
 
 
@@ -121,7 +129,7 @@ def write_confusion(
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts) if classes <= NUMBERED else ():
-        colour = "white" if shares[row, column] > 0.6 else "black" if count else "silver"
+        colour = "white" if shares[row, column] > 0.6 else "black" if count else "dimgray"
         text = f"{count:,}\n{shares[row, column]:.1%}" if count else "0"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11 if cell > 1 else 7.5)
     axes.set_xticks(range(classes), names, rotation=45 if max(map(len, names)) > 8 * cell else 0)
@@ -147,7 +155,7 @@ def write_predictions(
     path: str | os.PathLike[str],
     title: str,
 ) -> None:
-    """A grid of pictures: above each its label, and below that the prediction and its probability; mistakes in red."""
+    """A grid of pictures: above each its true class, the predicted one and its probability; mistakes in red."""
     from matplotlib.figure import Figure
 
     columns = min(5, len(records))
@@ -156,18 +164,18 @@ def write_predictions(
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(records) :]:
         axes.set_axis_off()
+    names = [shorten(name) for name in class_names]
+    size = min(9, 215 / (18 + max(map(len, names))))  # at which a line fits above its picture
     for axes, record, of_classes in zip(grid.flat, records, probabilities, strict=False):
-        label, prediction = (shorten(class_names[index]) for index in (record["label"], int(of_classes.argmax())))
+        label, prediction = names[record["label"]], names[of_classes.argmax()]
         wrong = record["label"] != of_classes.argmax()
         colour = "firebrick" if wrong else "black"
         axes.imshow(record["image"].squeeze(), cmap="gray", vmin=0, vmax=255)
-        axes.set_title(f"{label}\n\u2192 {prediction} {of_classes.max():.1%}", fontsize=9, color=colour)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        text = f"true: {label}\npredicted: {prediction} {of_classes.max():.1%}"
+        axes.set_title(text, fontsize=size, color=colour)
+        axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=colour if wrong else "silver", linewidth=4 if wrong else 1)
-    figure.suptitle(
-        f"Test pictures: label \u2192 prediction and its probability, mistakes in red\n{title}", fontsize=11
-    )
+    figure.suptitle(f"Test pictures, their true and their predicted classes; mistakes in red\n{title}", fontsize=11)
     save(figure, Path(path))
 
 

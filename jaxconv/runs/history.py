@@ -1,4 +1,4 @@
-"""What a run came to: metrics.jsonl, a line an epoch, and result.json at the end."""
+"""The history (metrics.jsonl) and the result (result.json) of a run."""
 
 import json
 import os
@@ -19,10 +19,12 @@ Step = Annotated[int, Meta(ge=1)]
 
 
 class Row(TypedDict):
-    """A line of metrics.jsonl: an epoch, with training figures as of its steps and validation figures after them.
+    """A row of metrics.jsonl: one epoch.
 
-    `learning_rate` is that of the last step, None for an optimizer of one's own. `seconds` has training and validation,
-    `images_per_second` the training alone; `data_wait` is the share of it that was spent waiting for data.
+    `loss` and `acc` are means over the training steps of the epoch. Validation comes after these steps. `learning_rate`
+    is the learning rate of the last step, or None for a custom optimizer. `seconds` is the time of training and
+    validation; `images_per_second` counts the training only. `data_wait` is the share of the training time that was
+    spent waiting for data.
     """
 
     epoch: Step
@@ -39,7 +41,7 @@ class Row(TypedDict):
 
 
 class EpochResult(Struct, frozen=True, omit_defaults=True):
-    """An epoch's figures on the validation and test pictures. The confusion matrix has a row for each label."""
+    """The scores of an epoch on the validation and test pictures. The confusion matrix has a row for each label."""
 
     epoch: Step
     val_loss: float
@@ -58,9 +60,9 @@ class Highest(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True, omit_defaults=True):
-    """result.json of one run: the last epoch and the best by val_loss.
+    """result.json of one run: the last epoch, and the best epoch by val_loss.
 
-    There is no best, and no highest val_acc, where the validation pictures are the test pictures.
+    If the validation pictures are the test pictures, there is no best epoch and no highest val_acc.
     """
 
     val_acc_mean_last_10: float
@@ -70,10 +72,10 @@ class Result(Struct, frozen=True, omit_defaults=True):
 
 
 def read_rows(workdir: str | os.PathLike[str]) -> list[Row]:
-    """The rows of a run's metrics.jsonl; none if there is no file. A torn last line is passed over.
+    """The rows of a run's metrics.jsonl; no rows if there is no file. An incomplete last line is skipped.
 
     Raises:
-        InputError: another line is damaged, or is not the next epoch's.
+        InputError: another line is damaged, or the epochs are not 1, 2, 3 and so on.
     """
     path = Path(workdir) / METRICS
     try:
@@ -81,13 +83,13 @@ def read_rows(workdir: str | os.PathLike[str]) -> list[Row]:
         rows = [msgspec.convert(json.loads(line), Row) for line in lines if line.endswith(b"\n")]
         if [row["epoch"] for row in rows] != [*range(1, len(rows) + 1)]:
             raise ValueError("its epochs are not 1, 2, 3 and so on")
-    except (OSError, ValueError, RecursionError, SystemError) as error:  # msgspec's of huge numbers is a SystemError
+    except (OSError, ValueError, RecursionError, SystemError) as error:  # SystemError: msgspec with huge numbers
         raise InputError(f"{path} is damaged ({error}): train anew in another --workdir") from error
     return rows
 
 
 def append_row(workdir: str | os.PathLike[str], row: Row) -> None:
-    """Add a line that is on the disk when this returns."""
+    """Append a row; it is on the disk when this returns."""
     path = Path(workdir) / METRICS
     with named_oserror(path), path.open("a") as file:
         file.write(json.dumps(row) + "\n")
@@ -96,7 +98,7 @@ def append_row(workdir: str | os.PathLike[str], row: Row) -> None:
 
 
 def write_rows(workdir: str | os.PathLike[str], rows: Sequence[Row]) -> None:
-    """Let metrics.jsonl have these lines alone; it stays as it is where it has them already."""
+    """Replace the rows of metrics.jsonl; do nothing if they are equal."""
     path, content = Path(workdir) / METRICS, "".join(json.dumps(row) + "\n" for row in rows).encode()
     if path.exists() and path.read_bytes() != content:
         write_whole(path, content)
@@ -116,5 +118,5 @@ def read_result(workdir: str | os.PathLike[str]) -> Result | None:
 
 
 def write_result(workdir: str | os.PathLike[str], result: Result) -> None:
-    """Write result.json whole or not at all."""
+    """Write result.json completely or not at all."""
     write_json(Path(workdir) / RESULT, msgspec.to_builtins(result))

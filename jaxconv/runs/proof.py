@@ -1,4 +1,4 @@
-"""What a checkpoint is proved by: its files, its structure, its step, and the settings of its run."""
+"""Checksums and metadata that validate a checkpoint."""
 
 import hashlib
 import json
@@ -20,10 +20,10 @@ FILE = "proof.json"
 
 
 class Progress(Struct, frozen=True):
-    """What a run had come to when it was saved, beside its state.
+    """Training progress saved with a checkpoint.
 
-    `rows_sha256` is the digest of the lines of metrics.jsonl until then. `seconds` and `waited` are those of the epoch
-    so far, spent on training and on waiting for data. `val_loss` is None in the middle of an epoch.
+    `rows_sha256` is the digest of the rows of metrics.jsonl so far. `seconds` and `waited` are the time spent on
+    training and on waiting for data in the current epoch. `val_loss` is None in the middle of an epoch.
     """
 
     rows_sha256: str
@@ -33,9 +33,10 @@ class Progress(Struct, frozen=True):
 
 
 class Proof(Struct, frozen=True):
-    """`settings` is the digest of a run's settings; `structure` has dtype and shape of each value of the state by name.
+    """The content of proof.json.
 
-    `files` has the SHA-256 of each file of the state by its name in the checkpoint.
+    `settings` is the digest of the run's settings. `structure` maps the name of each value of the state to its dtype
+    and shape. `files` maps the name of each file of the state to its SHA-256.
     """
 
     step: int
@@ -46,13 +47,13 @@ class Proof(Struct, frozen=True):
 
 
 def settings_digest(config: Config) -> str:
-    """The SHA-256 of the settings in which two runs must agree for one to use the other's checkpoints."""
+    """The SHA-256 of the settings that `--resume` compares."""
     compared = {path: msgspec.to_builtins(value) for path, value, resume in leaves(config) if resume == "compare"}
     return digest([compared])
 
 
 def digest(value: Any) -> str:
-    """The SHA-256 of a value in JSON's types."""
+    """The SHA-256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -69,7 +70,7 @@ def file_digests(checkpoint: Path) -> dict[str, str]:
     """The SHA-256 of each file of a checkpoint's state.
 
     Raises:
-        OSError: one cannot be read.
+        OSError: a file cannot be read.
     """
     found = {}
     for folder, folders, names in os.walk(checkpoint / "state"):
@@ -81,13 +82,13 @@ def file_digests(checkpoint: Path) -> dict[str, str]:
 
 
 def encode(proof: Proof) -> bytes:
-    """The content of proof.json, which has a digest of its own."""
+    """The bytes of proof.json: the proof and its digest."""
     content = msgspec.to_builtins(proof)
     return json.dumps({"sha256": digest(content), "proof": content}).encode()
 
 
 def read_proof(checkpoint: Path) -> Proof:
-    """The proof of a checkpoint, whose files are not looked at.
+    """The proof of a checkpoint. The other files are not read.
 
     Raises:
         OSError: it cannot be read.
@@ -96,15 +97,15 @@ def read_proof(checkpoint: Path) -> Proof:
     found = json.loads((checkpoint / FILE).read_bytes())
     proof = msgspec.convert(found, type=dict[str, Any])
     if proof.get("sha256") != digest(proof.get("proof")):
-        raise ValueError(f"{FILE} is not what was written")
+        raise ValueError(f"{FILE} was changed")
     return msgspec.convert(proof.get("proof"), Proof)
 
 
 def damage(checkpoint: Path, settings: str) -> str | None:
-    """What is wrong with a checkpoint of a run with these settings; None if it is sound.
+    """The damage of a checkpoint of a run with these settings, in words; None if the checkpoint is valid.
 
     Raises:
-        OSError: a file that is there cannot be read, which says nothing of the checkpoint.
+        OSError: an existing file cannot be read, so the checkpoint may be valid.
     """
     try:
         proof = read_proof(checkpoint)
@@ -115,7 +116,7 @@ def damage(checkpoint: Path, settings: str) -> str | None:
         return str(error)
     for name in sorted(proof.files.keys() | found.keys()):
         if proof.files.get(name) != found.get(name):
-            return f"{name} is {'missing' if name not in found else 'not what was written'}"
+            return f"{name} {'is missing' if name not in found else 'was changed'}"
     if proof.step != int(checkpoint.name):
         return f"it was saved after step {proof.step}"
     return None if proof.settings == settings else "it was saved by a run with other settings"
@@ -128,21 +129,21 @@ def list_steps(folder: Path) -> list[int]:
 
 
 def val_loss(checkpoint: Path) -> float:
-    """The validation loss that a checkpoint was saved with; infinity if there is none. Raises as `read_proof`."""
+    """The validation loss that was saved with a checkpoint; infinity if there is none. Raises as `read_proof`."""
     loss = read_proof(checkpoint).progress.val_loss
     return math.inf if loss is None else loss
 
 
 def check_structure(path: Path, held: dict[str, str], expected: dict[str, str]) -> None:
-    """Check that a checkpoint holds the values of a net and an optimizer.
+    """Check that a checkpoint has the structure of a net and an optimizer.
 
     Raises:
-        InputError: it holds others.
+        InputError: the structures differ.
     """
     for name in sorted(held.keys() | expected.keys()):
         was, is_now = held.get(name, "missing"), expected.get(name, "missing")
         if was != is_now:
             raise InputError(
                 f"{path} is of another net or optimizer: {name} is {was}, but now it is {is_now}: give the net and the "
-                "optimizer that it was trained with, or train in another --workdir"
+                "optimizer of the run, or train in another --workdir"
             )

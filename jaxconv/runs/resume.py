@@ -9,7 +9,10 @@ from jaxconv.config import Config, short
 
 
 def leaves(setting: Any, prefix: str = "", resume: str = "compare") -> Iterator[tuple[str, Any, str]]:
-    """(path, value, what `--resume` does with it) of each value of a tree, such as ("data.path", None, ...)."""
+    """Yield (path, value, resume rule) for each setting.
+
+    Such as ("data.path", None, "informational"). The rules are "compare", "may change" and "informational".
+    """
     if isinstance(setting, Struct):
         hints = get_type_hints(type(setting), include_extras=True)
         parts = [(name, getattr(setting, name), _resume(hints[name]) or resume) for name in hints]
@@ -23,7 +26,7 @@ def leaves(setting: Any, prefix: str = "", resume: str = "compare") -> Iterator[
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Why a run with the settings `old` cannot be resumed with `new`: a line for each setting that differs."""
+    """Why a run with the settings `old` cannot be resumed with `new`: one line for each difference."""
     was, is_now = ({path: (value, how) for path, value, how in leaves(config)} for config in (old, new))
     paths, lines = was.keys() | is_now.keys(), []
     wholes = {path for path in paths if any(other.startswith(f"{path}.") for other in paths)}  # null in one of the two

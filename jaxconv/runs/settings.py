@@ -1,4 +1,4 @@
-"""The settings of a run, from the net, the data, and what is given from Python."""
+"""Make the settings of a run from its net, its data, and a custom optimizer, loss and metrics."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,12 +21,11 @@ from jaxconv.training.losses import Loss
 
 @dataclasses.dataclass(frozen=True)
 class Own:
-    """An optimizer, a loss and metrics that a run is given from Python.
+    """A custom optimizer, loss and metrics. config.json records only their names.
 
-    They are recorded by name and never rebuilt; the numbers of `tx` are not recorded.
-
-    A loss maps logits float[n, l] and targets float[n, k], one-hot or smoothed, to a value for each picture; so does a
-    metric, of which the means over the validation and the test pictures are recorded.
+    A loss maps logits float[n, l] and targets float[n, k] to a value for each picture, [n]. The targets are one-hot, or
+    smoothed in training. A metric is such a function too; its means over the validation and the test pictures are
+    recorded.
     """
 
     tx: optax.GradientTransformation | None = None
@@ -39,7 +38,7 @@ class Own:
             raise ValueError(f"a metric cannot have the name {sorted(taken)[0]}: give it another")
 
     def names(self) -> dict[str, str]:
-        """Where each is defined."""
+        """The qualified name of each function."""
         functions = {"tx": self.tx and self.tx.update, "loss": self.loss, **self.metrics}
         return {
             name: f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
@@ -57,13 +56,14 @@ def configure(
     """The settings of a run.
 
     Raises:
-        InputError: the devices cannot share a batch, or the test pictures would choose something.
-        ValueError: the net has no logit for a class.
+        InputError: the devices cannot share a batch equally, or patience or plateau would use the test pictures.
+        ValueError: the net does not have one logit for each class, or a custom loss or metric does not give one value
+            for each picture, or there is no optimizer.
     """
     sharding.check_divides(training.batch_size)
     if data.validated_on_test and (training.patience is not None or training.schedule == "plateau"):
-        chosen = "--patience and --schedule plateau go by val_loss"
-        raise InputError(f"{chosen}, which is here that of the test pictures: leave them out")
+        chosen = "patience and the schedule plateau go by val_loss"
+        raise InputError(f"{chosen}, and here the validation pictures are the test pictures: leave them out")
     if own.tx is None and training.optimizer is None:
         raise ValueError("there is no optimizer: give one in Training, or as tx")
     _check_functions(model, data, own)
@@ -80,9 +80,9 @@ def configure(
 
 
 def _check_functions(model: nn.Module, data: Data, own: Own) -> None:
-    """Raise ValueError where the net has no logit for a class, or a loss or metric no value for a picture.
+    """Raise ValueError unless the net has one logit per class, and loss and metrics give one value per picture.
 
-    Either would be scored as something else.
+    Otherwise the scores would be wrong without an error.
     """
     apply, images = registry.Forward(model), jax.ShapeDtypeStruct((2, *data.image_shape), jnp.uint8)
     variables = registry.shapes(model, data.image_shape)
@@ -98,10 +98,10 @@ def _check_functions(model: nn.Module, data: Data, own: Own) -> None:
 
 
 def describe_data(splits: Splits, kind: Kind | None = None, path: str | None = None) -> Data:
-    """What config.json says of the pictures; the kind and the folder of what `read_splits` reads are known.
+    """The description of the pictures in config.json. Of `read_splits`, the kind and the folder are known.
 
     Raises:
-        ValueError: a split is empty, or has other classes or images of another shape than the others.
+        ValueError: a split is empty, or the splits differ in their classes or image shapes.
     """
     train = splits.train
     for name, split in splits._asdict().items():

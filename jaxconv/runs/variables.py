@@ -1,4 +1,4 @@
-"""The variables of a run's net, read without what it was optimized with."""
+"""Load the weights of a run without its optimizer state."""
 
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from jaxconv.runtime.errors import InputError
 
 
 def restore_variables(folder: Path, shapes: dict[str, Any], settings: str, *, best: bool) -> tuple[dict[str, Any], int]:
-    """The variables of a run's newest checkpoint, or of its best, and the steps they were trained.
+    """The variables of a run's newest or best checkpoint, and the number of steps that they were trained.
 
-    `shapes` are those of the net's variables, from `jax.eval_shape`. Of averaged variables it is the average. A run
-    that goes on training may replace the checkpoint meanwhile; then the one that took its place is read.
+    `shapes` are the shapes of the net's variables, from `jax.eval_shape`. If the run uses EMA, return the averaged
+    weights. A run that is still training may replace the checkpoint in the meantime; then the new one is read.
 
     Raises:
-        InputError: there is no checkpoint, or it is damaged, or of another net.
+        InputError: there is no checkpoint, or it is damaged, or it belongs to another net.
     """
     folder = folder.absolute()
     while steps := proof.list_steps(folder):
@@ -31,9 +31,9 @@ def restore_variables(folder: Path, shapes: dict[str, Any], settings: str, *, be
                 step = min(steps, key=lambda step: (losses[step], -step))
             if (why := proof.damage(folder / str(step), settings)) is None:
                 return _restore_variables(folder / str(step), shapes), step
-        except (InputError, MemoryError, jax.errors.JaxRuntimeError):  # no fault of the files
+        except (InputError, MemoryError, jax.errors.JaxRuntimeError):  # the files are not at fault
             raise
-        except Exception as error:  # JSON, msgspec and Orbax raise all kinds where a file vanishes or is damaged
+        except Exception as error:  # JSON, msgspec and Orbax raise many kinds if a file vanishes or is damaged
             if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
                 what = "checkpoint that cannot be read"
             why = f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -1,4 +1,4 @@
-"""What the training of one seed leaves in its run directory."""
+"""Write the run directory during training."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxconv.config import Config, Training
 from jaxconv.data.batches import batch_positions
-from jaxconv.data.records import Source, Splits
+from jaxconv.data.records import Splits
 from jaxconv.runs import figures, history
 from jaxconv.runs.checkpoints import Checkpoints
 from jaxconv.runs.history import EpochResult, Highest, Result, Row
@@ -24,7 +24,7 @@ from jaxconv.training.steps import compiled_next_epoch, compiled_predict_step
 
 @dataclasses.dataclass
 class RunWriter:
-    """A run directory that is being filled: a row for each epoch, and the seconds of the epoch so far."""
+    """Writes the run directory of one seed. It keeps the row of each epoch and the seconds of the current epoch."""
 
     workdir: Path
     config: Config
@@ -38,15 +38,14 @@ class RunWriter:
     @property
     def training(self) -> Training:
         """How the net is trained."""
-        assert self.config.training
-        return self.config.training
+        return self.config.trained[0]
 
     def restore(self) -> TrainState | None:
-        """The newest sound checkpoint's state, None for a new run; lines of epochs that were never saved are dropped.
+        """Restore the newest valid checkpoint; None for a new run. Remove metrics of later epochs.
 
         Raises:
-            InputError: the lines of metrics.jsonl are not those that were written before it, or all checkpoints of an
-                epoch and more are gone, or as `Checkpoints`.
+            InputError: metrics.jsonl differs from the rows at the time of the checkpoint, or it has rows but no
+                checkpoint is left, or as `Checkpoints`.
         """
         saved = self.checkpoints.restore_newest()
         progress = saved.progress if saved else Progress(digest([]))
@@ -54,18 +53,18 @@ class RunWriter:
         epochs = int(saved.state.step) // self.config.steps_of_an_epoch if saved else 0
         rows, file = history.read_rows(self.workdir), self.workdir / history.METRICS
         if digest(rows[:epochs]) != progress.rows_sha256:
-            raise InputError(f"{file} is not what was written until epoch {epochs}: train anew in another --workdir")
-        if len(rows) > epochs + 1:  # a kill between line and checkpoint leaves one too many
+            raise InputError(f"{file} was changed in its first {epochs} epochs: train anew in another --workdir")
+        if len(rows) > epochs + 1:  # a kill between row and checkpoint leaves one more row
             lost = f"{file} has {len(rows)} epochs, and no checkpoint after epoch {epochs} is there"
             if not epochs:
                 raise InputError(f"{lost}: bring the checkpoints back, or train anew in another --workdir")
             print(f"{lost}: {len(rows) - epochs} are trained again", flush=True)
         self.rows = rows[:epochs]
-        history.write_rows(self.workdir, self.rows)  # without those whose weights were never saved
+        history.write_rows(self.workdir, self.rows)
         return saved.state if saved else None
 
     def add_time(self, seconds: float, waited: float) -> None:
-        """Add seconds of training, and those of them that were spent waiting for data."""
+        """Add seconds of training, and the seconds among them that were spent waiting for data."""
         self.seconds += seconds
         self.waited += waited
 
@@ -75,27 +74,27 @@ class RunWriter:
         self.checkpoints.save(int(state.step), state, progress)
 
     def check_finite(self, state: TrainState) -> None:
-        """Check a state that is to be saved.
+        """Check a state before it is saved.
 
         Raises:
-            InputError: a loss, a gradient or a weight is not finite; what was saved before stays.
+            InputError: a loss, a gradient or a weight is not finite; earlier checkpoints stay.
         """
         if (bad := int(state.sums.first_bad_step)) >= 0:
-            raise diverged("the loss or its gradient is not finite in", bad, self.config, self.splits.train)
+            raise self._diverged("the loss or its gradient is not finite in", bad)
         if not is_sound(state):
-            raise diverged("the weights are not finite after", int(state.step) - 1, self.config, self.splits.train)
+            raise self._diverged("the weights are not finite after", int(state.step) - 1)
 
     def end_epoch(self, state: TrainState, scores: dict[str, Any], seconds: float) -> TrainState:
-        """Write the line of an epoch and save; returns the state with which the next one begins.
+        """Write the row of an epoch and save; returns the state for the next epoch.
 
-        `scores` are those of validation, which took `seconds`.
+        `scores` are the validation scores, and `seconds` is the time of the validation.
 
         Raises:
             InputError: the validation loss is not finite.
         """
         step = int(state.step)
         if not math.isfinite(scores["loss"]):
-            raise diverged(f"the validation loss is {scores['loss']} after", step - 1, self.config, self.splits.train)
+            raise self._diverged(f"the validation loss is {scores['loss']} after", step - 1)
         optimizer, steps = self.training.optimizer, self.config.steps_of_an_epoch
         loss, acc = state.sums.mean()
         row: Row = {
@@ -113,7 +112,7 @@ class RunWriter:
         if state.metric_fns:
             row["val_metrics"] = {name: scores[name] for name, _ in state.metric_fns}
         self.rows.append(row)
-        self.checkpoints.wait()  # else a kill could leave lines of several epochs without a checkpoint
+        self.checkpoints.wait()  # else a kill could leave rows of several epochs without a checkpoint
         history.append_row(self.workdir, row)
         state = compiled_next_epoch(optimizers.observe(state, optimizer, scores["loss"]))
         self.seconds = self.waited = 0.0
@@ -122,14 +121,14 @@ class RunWriter:
 
     @property
     def stale_since(self) -> int | None:
-        """The epoch after which val_loss has not fallen for so long that patience ends; None until then."""
+        """The best epoch, once val_loss has not improved for `patience` epochs; else None."""
         if self.training.patience is None or not self.rows:
             return None
         lowest = min(self.rows, key=lambda row: row["val_loss"])["epoch"]
         return lowest if len(self.rows) - lowest >= self.training.patience else None
 
     def best(self) -> tuple[int, TrainState]:
-        """The epoch of the lowest val_loss among those that are saved, and its state."""
+        """The saved epoch with the lowest val_loss, and its state."""
         state = self.checkpoints.restore_best().state
         best = int(state.step) // self.config.steps_of_an_epoch
         lowest = min(self.rows, key=lambda row: row["val_loss"])
@@ -139,9 +138,9 @@ class RunWriter:
         return best, state
 
     def write_result(self, state: TrainState) -> Result:
-        """Write result.json of the last and the best epoch, and the figures.
+        """Write result.json, with the last and the best epoch, and the figures.
 
-        There is no best where the validation pictures are the test pictures: it would be chosen by its test figures.
+        If the validation pictures are the test pictures, there is no best epoch: its test loss would choose it.
         """
         last, best, highest = self._test(len(self.rows), state), None, None
         if not self.config.data.validated_on_test:
@@ -157,9 +156,9 @@ class RunWriter:
 
     def _test(self, epoch: int, state: TrainState) -> EpochResult:
         row, scores = self.rows[epoch - 1], evaluate(state, self.splits.test, self.training.batch_size)
-        own = {name: scores[name] for name, _ in state.metric_fns}
-        figures_ = scores["loss"], scores["acc"], scores["confusion"]
-        return EpochResult(epoch, row["val_loss"], row["val_acc"], *figures_, own)
+        metrics = {name: scores[name] for name, _ in state.metric_fns}
+        tested = scores["loss"], scores["acc"], scores["confusion"]
+        return EpochResult(epoch, row["val_loss"], row["val_acc"], *tested, metrics)
 
     def draw_curves(self) -> None:
         """Draw the curves so far."""
@@ -174,18 +173,14 @@ class RunWriter:
         probabilities = np.asarray(compiled_predict_step(state, np.stack([record["image"] for record in records])))
         figures.write_predictions(records, probabilities, test.class_names, folder / "predictions.png", title)
 
-
-def diverged(what: str, step: int, config: Config, source: Source) -> InputError:
-    """The error of a run that diverged in a step, counted from 0; it names the pictures of that step."""
-    training = config.training
-    assert training
-    assert config.seed is not None
-    positions = batch_positions(
-        len(source), training.batch_size, step, seed=config.seed, whole_passes=training.steps_per_epoch is None
-    )
-    names = ", ".join(source.name(position) for position in positions)
-    epoch = step // config.steps_of_an_epoch + 1
-    return InputError(
-        f"{what} step {step + 1} (epoch {epoch}): try a lower --learning-rate in another --workdir, or look at the "
-        f"pictures of that step: {names}. The checkpoints before it stay"
-    )
+    def _diverged(self, what: str, step: int) -> InputError:
+        """The error of a run that diverged in a step, counted from 0; it names the pictures of that step."""
+        (training, seed), source = self.config.trained, self.splits.train
+        whole = training.steps_per_epoch is None
+        positions = batch_positions(len(source), training.batch_size, step, seed=seed, whole_passes=whole)
+        names = ", ".join(source.name(position) for position in positions)
+        epoch = step // self.config.steps_of_an_epoch + 1
+        return InputError(
+            f"{what} step {step + 1} (epoch {epoch}): try a lower --learning-rate in another --workdir, or look at the "
+            f"pictures of that step: {names}. Earlier checkpoints stay"
+        )

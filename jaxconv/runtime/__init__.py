@@ -1,1 +1,1 @@
-"""What a process is: its machine, devices, signals, seeds, files, command line and errors."""
+"""The process: its machine, devices, signals, seeds, files, command line and errors."""

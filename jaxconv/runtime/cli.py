@@ -1,4 +1,4 @@
-"""How a command parses its flags and how it ends."""
+"""Parsing of flags, and the end of a command."""
 
 import argparse
 import functools
@@ -16,10 +16,10 @@ Params = ParamSpec("Params")
 
 
 def one_line_errors(main: Callable[Params, None]) -> Callable[Params, None]:
-    """A command whose `InputError` becomes one line on standard error and exit code 2, without a traceback.
+    """Turn an `InputError` of a command into one line on standard error and exit code 2, without a traceback.
 
-    An interrupt becomes one line too, with the exit code that a shell would give it. Where the reader of its output
-    has gone, as in `command | head`, the command ends without a word.
+    An interrupt becomes one line too, with the exit code that a shell would give it. If its output is no longer read,
+    as in `command | head`, the command ends silently.
     """
 
     @functools.wraps(main)
@@ -28,9 +28,9 @@ def one_line_errors(main: Callable[Params, None]) -> Callable[Params, None]:
             try:
                 main(*args, **kwargs)
             finally:
-                sys.stdout.flush()  # or a closed pipe would be met when the interpreter ends, with a complaint
+                sys.stdout.flush()  # else a closed pipe would cause a message when the interpreter ends
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed there
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the rest is flushed there
             sys.exit(128 + signal.SIGPIPE)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -46,10 +46,10 @@ def one_line_errors(main: Callable[Params, None]) -> Callable[Params, None]:
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line. A command with --low-memory keeps freed memory, unless the flag is given."""
+    """Reports a mistake in one line. A command that has --low-memory keeps freed memory without this flag."""
 
     def parse_args(self, *arguments: Any, **options: Any) -> Any:
-        """Before a command does anything else, as `keep_freed_memory` needs it."""
+        """Parse the flags, and set the memory option before JAX starts."""
         parsed = super().parse_args(*arguments, **options)
         if not getattr(parsed, "low_memory", True):
             machine.keep_freed_memory()
@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def bare_parser(command: str, docstring: str) -> argparse.ArgumentParser:
-    """A parser that shows a module's docstring as its help, and says in one line what is wrong with a flag."""
+    """A parser that shows a module's docstring as its help, and reports a wrong flag in one line."""
     summary, _, details = docstring.partition("\n\n")
     return Parser(
         prog=f"python -m {command}",
@@ -73,19 +73,19 @@ def bare_parser(command: str, docstring: str) -> argparse.ArgumentParser:
 
 
 def add_low_memory(flags: argparse.ArgumentParser) -> None:
-    """The flag of the commands that train or use a net."""
+    """Add the flag of commands that train or use a net."""
     flags.add_argument(
         "--low-memory",
         action="store_true",
-        help="on a CPU: return freed memory to the system after every step; slower (README, Speed)",
+        help="on a CPU, return freed memory to the operating system: slower, but needs less memory (README, Speed)",
     )
 
 
 @functools.cache
 def quiet_orbax() -> None:
-    """Keep the tracebacks of Orbax's threads and tasks from users: a command reports a failure in one line.
+    """Hide the tracebacks of Orbax's threads and tasks: a command reports a failure in one line.
 
-    Where a save fails, as on a full disk, threads complain at any later time of the event loop that Orbax has closed.
+    If a save fails, as on a full disk, threads later report that Orbax has closed its event loop.
     """
     for logger in ("absl", "asyncio"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)

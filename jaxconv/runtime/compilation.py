@@ -1,4 +1,4 @@
-"""How programs are compiled: the project's one `jit`, and the folder that keeps compiled programs."""
+"""Compilation: the `jit` of this project, and the cache of compiled programs."""
 
 import functools
 import warnings
@@ -9,8 +9,8 @@ from typing import Any
 import jax
 from platformdirs import user_cache_path
 
-# XLA hands the convolutions of a CPU to the library YNNPACK, whose backward pass is several times slower than XLA's own
-# convolutions (tools/benchmarks/README.md). This leaves YNNPACK all but convolutions. The option is experimental.
+# On a CPU, XLA uses the library YNNPACK for convolutions. Its backward pass is several times slower than XLA's own
+# convolutions (tools/benchmarks/README.md). With this experimental option, YNNPACK does not compute convolutions.
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
 
 
@@ -18,7 +18,7 @@ CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDI
 def compiler_options() -> dict[str, str]:
     """The compiler options of `jit` on the default backend: `CPU_OPTIONS` on a CPU, none elsewhere.
 
-    Starts the backend. A version of jaxlib that does not know the options goes without them, after one warning.
+    This starts the backend. If the version of jaxlib does not know the options, there are none, after one warning.
     """
     if jax.default_backend() != "cpu":
         return {}
@@ -38,8 +38,8 @@ def compiler_options() -> dict[str, str]:
 class jit:
     """`jax.jit` with `compiler_options`, chosen at the first call: importing a module starts no backend.
 
-    JAX refuses a function with compiler options inside another `jit`, `scan` or `grad`, so this is for the outermost
-    callers alone. The functions they wrap are pure and undecorated: anybody may scan, differentiate and jit them.
+    JAX refuses a function with compiler options inside another `jit`, `scan` or `grad`, so only outermost functions use
+    this. The wrapped functions are pure and undecorated, so you can scan, differentiate and jit them.
     """
 
     def __init__(self, function: Callable[..., Any], **arguments: Any) -> None:
@@ -48,24 +48,24 @@ class jit:
 
     @functools.cached_property
     def compiled(self) -> Any:
-        """What `jax.jit` returns."""
+        """The function, compiled by `jax.jit`."""
         return jax.jit(self._function, compiler_options=compiler_options(), **self._arguments)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the function returns."""
+        """Call the compiled function."""
         return self.compiled(*args, **kwargs)
 
 
 def use_cache() -> Path | None:
-    """Keep and look up every compiled program; where, or None where JAX's own settings turned it off.
+    """Turn on JAX's compilation cache. Return its folder, or None if it is off.
 
-    JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false turns it off.
+    JAX_COMPILATION_CACHE_DIR sets another folder; JAX_ENABLE_COMPILATION_CACHE=false turns the cache off.
     """
     settings: Any = jax.config  # its names are not known to type checkers
     if not settings.jax_enable_compilation_cache:
         return None
     folder = Path(settings.jax_compilation_cache_dir or user_cache_path("jaxconv") / "compiled")
     settings.update("jax_compilation_cache_dir", str(folder))
-    # By default only what took a second to compile is kept: half of the programs of a start.
+    # By default, only programs that took a second to compile are cached: half of the programs of a start.
     settings.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return folder

@@ -4,11 +4,11 @@ import signal
 
 
 class InputError(ValueError):
-    """A run cannot go on for a reason outside the program: one line that names file, flag or step, and the cure."""
+    """Wrong input, files or flags: a one-line message for the user."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the work after it was saved: one line that says how to go on."""
+    """A signal ended the work after it was saved: a one-line message on how to continue."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(f"{signal.Signals(number).name}: {message}")

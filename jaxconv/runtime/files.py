@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, listed, and named in a line."""
+"""Files: complete writes, listing, and printable names."""
 
 import contextlib
 import errno
@@ -14,17 +14,17 @@ from jaxconv.runtime.errors import InputError
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write the file whole or not at all."""
+    """Write a JSON file completely or not at all."""
     write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write the file whole or not at all, by way of a hidden file of a random name beside it.
+    """Write a file completely or not at all, through a hidden file with a random name beside it.
 
     Raises:
-        OSError: with the name of `path`; what was there stays.
+        OSError: with the name of `path`; an existing file is unchanged.
     """
-    if path.is_dir():  # "." has no name to write beside
+    if path.is_dir():  # "." has no name for a hidden file
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     with named_oserror(path):
@@ -40,7 +40,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what kills within `write_whole` have left in a folder."""
+    """Remove the hidden files that kills during `write_whole` have left in a folder."""
     for path in folder.glob(".*.part"):
         if re.fullmatch(r"\..+\.[0-9a-f]{16}\.part", path.name):
             path.unlink(missing_ok=True)
@@ -48,7 +48,7 @@ def remove_parts(folder: Path) -> None:
 
 @contextlib.contextmanager
 def named_oserror(path: Path) -> Iterator[None]:
-    """Let an OSError in this context name the file, which errors of writing do not do by themselves."""
+    """Add the name of the file to an OSError in this context, because errors of writing do not have it."""
     try:
         yield
     except OSError as error:
@@ -56,7 +56,7 @@ def named_oserror(path: Path) -> Iterator[None]:
 
 
 def errno_of(error: BaseException) -> int | None:
-    """The number of the system's error behind an exception, which TensorStore gives in its text."""
+    """The error number of the operating system behind an exception. TensorStore has it in its text."""
     number = re.search(r"os_error_code='(\d+)'", str(error))
     return int(number[1]) if number else getattr(error, "errno", None)
 
@@ -64,7 +64,7 @@ def errno_of(error: BaseException) -> int | None:
 def below(root: Path) -> Iterator[Path]:
     """List the files below a folder, folder by folder in sorted order.
 
-    Hidden files and folders are passed over. Linked folders are included, except links to a folder that they lie in.
+    Hidden files and folders are skipped. Linked folders are included, except links to a folder that contains the link.
 
     Raises:
         InputError: a folder cannot be listed.
@@ -73,8 +73,8 @@ def below(root: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} cannot be listed ({error.strerror}): name a folder that can be") from error
 
-    # A link to a folder that it lies in would never end. The folders above the root count too: a walk of one split then
-    # passes over the same links as a walk of the whole data set does.
+    # A link to a folder that contains the link would never end. The folders above the root count too: so a walk of one
+    # split skips the same links as a walk of the whole data set.
     here = root.absolute()
     above = {os.fspath(root): {os.path.realpath(folder) for folder in (here, *here.parents)}}
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
@@ -87,5 +87,5 @@ def below(root: Path) -> Iterator[Path]:
 
 
 def printable(line: str) -> str:
-    """The line with escapes for what no terminal should print: file names may hold line ends and undecodable bytes."""
+    """The line with unprintable characters escaped. File names may have line ends and undecodable bytes."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)

@@ -1,4 +1,4 @@
-"""Cores and memory this process may use (affinity, cgroups, ulimit), and what it does with memory that it frees."""
+"""The cores and the memory that this process may use (affinity, cgroups, ulimit), and its use of freed memory."""
 
 import ctypes
 import importlib.metadata
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-# A container's memory in control groups of version 2 and 1: limit, use, and which line of memory.stat can be let go of.
+# A container's memory in control groups of version 2 and 1: limit, use, and the line of memory.stat that can be freed.
 CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "inactive_file"),
     (
@@ -21,17 +21,17 @@ CGROUPS = (
 
 
 def usable_cores() -> int:
-    """The number of cores that this process may run on; a quota of their time is not looked at."""
+    """The number of cores that this process may run on. A quota of their time is ignored."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def available_memory() -> int:
-    """Bytes that this process can still take: of the machine, of its container, and of its `ulimit -v`."""
+    """The bytes that this process can still allocate, by machine, container and `ulimit -v`."""
     available = [psutil.virtual_memory().available]
     for limit, used, cached in CGROUPS:
         if Path(limit).exists() and (text := Path(limit).read_text().strip()) != "max":
             stat = dict(line.split() for line in Path(limit).with_name("memory.stat").read_text().splitlines())
-            # Files that were read count as used, but their pages are dropped for whoever needs memory.
+            # Files that were read count as used, but their pages are dropped when memory is needed.
             available.append(int(text) - int(Path(used).read_text()) + int(stat.get(cached, 0)))
     if hasattr(psutil, "RLIMIT_AS"):  # on Linux
         process = psutil.Process()
@@ -42,9 +42,9 @@ def available_memory() -> int:
 
 
 def xla_threads() -> int:
-    """How many threads XLA computes with on a CPU: the environment's NPROC, or the cores that the process may run on.
+    """The number of XLA's threads on a CPU: NPROC of the environment, or the cores that the process may run on.
 
-    Sums are divided among them, so that another number is another rounding.
+    Sums are divided among the threads, so another number rounds differently.
     """
     named = os.environ.get("NPROC", "")
     return (int(named) if named.isdigit() else 0) or usable_cores()
@@ -54,16 +54,16 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep the memory that XLA frees, instead of giving it back to the system after every step.
+    """Let the C library keep the memory that XLA frees, instead of returning it to the operating system.
 
-    A training step of the chapter's net takes and frees 300 MB on a CPU. Given back, the memory costs 80,000 page
-    faults at the next step, a quarter of its time; kept, up to three times as much memory is held (README, "Speed").
+    On a CPU, a training step of the chapter's net allocates and frees 300 MB. Returning the memory costs 80,000 page
+    faults in the next step, a quarter of its time. Keeping it can need three times as much memory (README, "Speed").
 
-    Call it before the first JAX array: XLA's threads must start after it. It acts on glibc alone, and only where JAX is
-    to compute on a CPU, since one pool of memory for all threads would slow the loader beside a GPU.
+    Call this before the first JAX array, because XLA's threads must start later. It has an effect only with glibc, and
+    only if JAX will compute on a CPU: one memory pool for all threads would slow the loader beside a GPU.
 
     Returns:
-        Whether freed memory is kept from now on.
+        True if freed memory is kept from now on.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -71,13 +71,13 @@ def keep_freed_memory() -> bool:
         return False
     if not _on_cpu():
         return False
-    # All three are needed: no mappings of large blocks, no returning of the heap's end, no heaps for single threads.
+    # All three are needed: no mappings of large blocks, no trimming of the heap, no heaps of single threads.
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1))
     return all([mallopt(parameter, value) == 1 for parameter, value in settings])
 
 
 def _on_cpu() -> bool:
-    """Whether JAX will compute on a CPU, without asking it, which would start its threads."""
+    """Whether JAX will compute on a CPU. Asking JAX would start its threads."""
     jax = sys.modules.get("jax")
     named = jax.config.jax_platforms if jax else os.environ.get("JAX_PLATFORMS")
     if named:

@@ -1,4 +1,4 @@
-"""How a run gets on: a bar on a terminal, lines elsewhere, and the time that it will take."""
+"""Progress bar, log lines and remaining time."""
 
 import sys
 import time
@@ -11,17 +11,17 @@ ESTIMATE_AFTER = 5, 3.0  # steps and seconds, not counting the first step, which
 
 
 class StepProgress:
-    """Reports the steps of a run of `total` steps; `step` is how many are done."""
+    """Reports the steps of a run of `total` steps; `step` of them are done."""
 
     def __init__(self, step: int, total: int, steps_of_an_epoch: int) -> None:
         self._total, self._steps_of_an_epoch = total, steps_of_an_epoch
         self._bar: tqdm | None = None
-        self._first: tuple[int, float] | None = None  # the step whose end is counted from, and when that was
+        self._first: tuple[int, float] | None = None  # the first reported step, and its time
         self._estimated = False
         self._said = time.monotonic()
 
     def done(self, step: int, loss: Any) -> None:
-        """Report that `step` steps are done; `loss`, that of the last, is waited for only if it is printed."""
+        """Report that `step` steps are done. `loss`, of the last step, is waited for only if it is printed."""
         now = time.monotonic()
         self._first = self._first or (step, now)
         self._estimate(step, now)
@@ -36,7 +36,7 @@ class StepProgress:
             self._said = now
 
     def end(self) -> None:
-        """Remove the bar, before a line is printed."""
+        """Remove the bar before a line is printed."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -54,7 +54,7 @@ class StepProgress:
 
 
 def duration(seconds: float) -> str:
-    """A time to expect, as people say it."""
+    """A rough time in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

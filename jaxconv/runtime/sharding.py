@@ -1,4 +1,4 @@
-"""Data parallelism: each local device takes an equal share of a batch and holds everything else whole."""
+"""Data parallelism: each local device has an equal share of a batch, and a copy of everything else."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ def mesh() -> Mesh:
 
 
 def replicated() -> NamedSharding:
-    """Whole on every device."""
+    """A copy on every device."""
     return NamedSharding(mesh(), PartitionSpec())
 
 
 def shard_batch(batch: Any) -> Any:
-    """A tree of arrays on the devices, split by rows.
+    """Put a tree of arrays on the devices, split by rows.
 
-    Rows that do not divide, as in the smaller last batch of a pass, are whole on every device; all devices then do the
+    If the rows cannot be shared equally, as in the smaller last batch of a pass, every device gets a copy and does the
     same work.
     """
     rows = len(jax.tree.leaves(batch)[0])
@@ -34,7 +34,7 @@ def check_divides(batch_size: int) -> None:
     """Check that the devices can share a batch equally.
 
     Raises:
-        InputError: they cannot; with the nearest sizes that they can share.
+        InputError: they cannot; the message has the nearest sizes that they can share.
     """
     count = len(jax.local_devices())
     if batch_size % count:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, put off until the work under way is saved."""
+"""Ctrl-C and SIGTERM, delayed until the current work is saved."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ from jaxconv.runtime.errors import Stopped
 
 
 class Interrupts:
-    """A context in which the first signal is only recorded; a second one acts as it does outside.
+    """A context in which the first signal is only recorded. A second signal acts as it does outside.
 
-    Only the main thread of a process receives signals: in another thread this does nothing.
+    Only the main thread of a process receives signals: in another thread, this does nothing.
     """
 
     def __init__(self) -> None:
@@ -55,11 +55,11 @@ class Interrupts:
 def interruptible() -> Iterator[None]:
     """End the process at an interrupt, with exit code 130, instead of waiting for the work of threads.
 
-    No cleaning up happens outside of it: temporary folders belong inside.
+    Nothing outside this context is cleaned up, so temporary folders belong inside.
     """
     try:
         yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.stdout.flush()
-        os._exit(130)  # a thread cannot be stopped, and a plain exit would wait for it
+        os._exit(130)  # a thread cannot be stopped, and a normal exit would wait for it

@@ -1,1 +1,1 @@
-"""The train state, losses, optimizers, steps, and batches on their way to the devices."""
+"""The train state, losses, optimizers, steps, and the feeding of batches to the devices."""

@@ -1,4 +1,4 @@
-"""Batches on their way to the devices."""
+"""Feed batches to the devices."""
 
 import time
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from jaxconv.training.steps import Batch, compiled_eval_step
 
 
 class Feed:
-    """An endless iterator of training batches on the devices, beginning with that of any step.
+    """Iterate over training batches on the devices, starting at any step.
 
-    A batch is {"image": uint8[n, h, w, c], "target": float32[n, k]}, its targets one-hot. The batch of a step is always
-    the same. `waited` is the seconds that the iterator has stood waiting for the host's batches.
+    A batch is {"image": uint8[n, h, w, c], "target": float32[n, k]} with one-hot targets. A step always has the same
+    batch. The iterator is endless. `waited` counts the seconds spent waiting for data.
     """
 
     def __init__(self, source: Source, training: Training, seed: int, first_step: int) -> None:
@@ -46,10 +46,10 @@ class Feed:
 
 
 def evaluate(state: TrainState, source: Source, batch_size: int) -> dict[str, Any]:
-    """{"loss", "acc", "confusion"} and the state's metrics, over every picture of the source exactly once.
+    """Evaluate every picture of the source exactly once: {"loss", "acc", "confusion"} and the state's metrics.
 
-    Values are means over the pictures; the confusion matrix has whole numbers, rows the labels, columns the
-    predictions.
+    Values are means over the pictures. The confusion matrix has counts, with a row for each label and a column for each
+    prediction.
     """
     totals: dict[str, Any] = {}
     before: dict[str, Any] = {}

@@ -13,10 +13,10 @@ Loss = Callable[[Array, Array], Array]  # logits float[n, l] and targets float[n
 def cross_entropy(logits: Float[Array, "n l"], targets: Float[Array, "n k"]) -> Float[Array, " n"]:
     """The cross-entropy of each picture, in nats; targets are probabilities of the classes.
 
-    One logit with two classes is the book's binary cross-entropy: the logit is that of the second class.
+    One logit for two classes is the book's binary cross-entropy; a positive logit is the second class.
 
     Raises:
-        ValueError: there is not a row of targets for each row of logits, or not a logit for each class.
+        ValueError: logits and targets have different numbers of rows, or there is not one logit for each class.
     """
     if logits.ndim != 2 or logits.shape[:1] != targets.shape[:1] or logits.shape[1:] not in (targets.shape[1:], (1,)):
         raise ValueError(
@@ -30,7 +30,7 @@ def cross_entropy(logits: Float[Array, "n l"], targets: Float[Array, "n k"]) -> 
 
 
 def predictions(logits: Float[Array, "n l"]) -> Int[Array, " n"]:
-    """The class of each picture, int32: of one logit the second class above 0, otherwise the largest logit's."""
+    """The class of each picture, int32: for one logit the second class if it is above 0, else the largest logit."""
     if logits.shape[1] == 1:
         return (logits[:, 0] > 0).astype(jnp.int32)
     return jnp.argmax(logits, -1).astype(jnp.int32)

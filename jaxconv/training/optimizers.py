@@ -1,6 +1,6 @@
 """Optax transformations from the settings: RMSprop as the book's Keras computes it, and the schedules.
 
-Each is made once for equal settings, because a state with another optimizer object is another program to compile.
+Equal settings give the same object, because a state with another optimizer object would be compiled again.
 """
 
 import functools
@@ -20,7 +20,7 @@ _PLATEAU = reduce_on_plateau(factor=0.1, patience=10, rtol=0.0, atol=1e-4)
 
 
 def learning_rates(optimizer: Optimizer, steps: int) -> optax.Schedule:
-    """The learning rate of each step of a run of so many steps; "plateau" reduces it further, see `learning_rate`."""
+    """The learning rate of each step in a run of `steps` steps. "plateau" reduces it further: see `learning_rate`."""
     peak = float(optimizer.learning_rate)
     if optimizer.schedule == "cosine":
         cosine = optax.warmup_cosine_decay_schedule(peak / 10, peak, steps // 10, steps)
@@ -29,8 +29,8 @@ def learning_rates(optimizer: Optimizer, steps: int) -> optax.Schedule:
 
 
 def make(optimizer: Optimizer, steps: int) -> optax.GradientTransformation:
-    """The transformation for a run of so many steps: `lr * g / (sqrt(v) + eps)`, eps outside the root."""
-    return _make(optimizer, steps if optimizer.schedule == "cosine" else 0)  # only a cosine depends on them
+    """The transformation for a run of `steps` steps: `lr * g / (sqrt(v) + eps)`, with eps outside the root."""
+    return _make(optimizer, steps if optimizer.schedule == "cosine" else 0)  # only "cosine" depends on the steps
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def _make(optimizer: Optimizer, steps: int) -> optax.GradientTransformation:
 
 @functools.cache
 def _scaled_by_plateau() -> optax.GradientTransformation:
-    """Scales updates as `observe` decided; what it remembers is a part of the optimizer's state, and saved with it."""
+    """Scales updates by the scale that `observe` sets. The scale is saved as a part of the optimizer's state."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return jax.tree.map(lambda leaf: state.scale * leaf, updates), state
@@ -52,7 +52,7 @@ def _scaled_by_plateau() -> optax.GradientTransformation:
 
 
 def observe(state: TrainState, optimizer: Optimizer | None, val_loss: float) -> TrainState:
-    """The state after an epoch with this validation loss: "plateau" may reduce its learning rate."""
+    """The state after an epoch with this validation loss. "plateau" may reduce its learning rate."""
     if optimizer is None or optimizer.schedule != "plateau":
         return state
     rmsprop, plateau = state.opt_state
@@ -66,7 +66,7 @@ def _observe(plateau: Any, val_loss: Array) -> Any:
 
 
 def learning_rate(state: TrainState, optimizer: Optimizer | None, steps: int) -> float | None:
-    """The learning rate of the last step, None for an optimizer of the run's own."""
+    """The learning rate of the last step; None for a custom optimizer."""
     if optimizer is None:
         return None
     rate = float(learning_rates(optimizer, steps)(int(state.step) - 1))

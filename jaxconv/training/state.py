@@ -20,9 +20,9 @@ Metrics = tuple[tuple[str, Loss], ...]  # by name: functions of logits and targe
 
 
 class EpochSums(struct.PyTreeNode):
-    """Sums over the steps of the epoch so far, so that a checkpoint in mid-epoch is whole by itself.
+    """Sums over the steps of the current epoch, so that a checkpoint within an epoch is complete.
 
-    `first_bad_step` is the step, counted from 0, whose loss or gradient was the first that was not finite; -1 if none.
+    `first_bad_step` is the first step, counted from 0, with a loss or gradient that was not finite; -1 if none was.
     """
 
     loss: Any  # float32, the sum over the pictures; Any because JAX also builds this class with stand-ins for arrays
@@ -37,7 +37,7 @@ class EpochSums(struct.PyTreeNode):
         return cls(jnp.zeros((), jnp.float32), zero, zero, jnp.full((), -1, jnp.int32))
 
     def mean(self) -> tuple[float, float]:
-        """Loss and accuracy a picture."""
+        """The mean loss and the accuracy."""
         sums = jax.device_get(self)
         return float(sums.loss) / int(sums.count), int(sums.correct) / int(sums.count)
 
@@ -45,10 +45,10 @@ class EpochSums(struct.PyTreeNode):
 class TrainState(struct.PyTreeNode):
     """Everything that the next step depends on, besides its batch.
 
-    `collections` are the variables that the module keeps beside its params: {"batch_stats": ...} or {}. `average` is
-    the exponential moving average of params and collections with the decay `ema`, or None. `apply_fn` is the net's
-    `models.registry.Forward`. `loss_fn` and `metric_fns` map logits and targets to a value for each picture;
-    `label_smoothing` moves the training targets alone.
+    `collections` are the variables that the module has besides its params: {"batch_stats": ...} or {}. `average` is the
+    exponential moving average of params and collections with the decay `ema`, or None. `apply_fn` is the net's
+    `models.registry.Forward`. `loss_fn` and `metric_fns` map logits and targets to a value for each picture.
+    `label_smoothing` changes only the training targets.
     """
 
     step: Any
@@ -59,7 +59,7 @@ class TrainState(struct.PyTreeNode):
     key: Any
     sums: EpochSums
     apply_fn: Forward = struct.field(pytree_node=False)
-    tx: optax.GradientTransformation = struct.field(pytree_node=False)  # another object is another program to compile
+    tx: optax.GradientTransformation = struct.field(pytree_node=False)  # another object is compiled again
     loss_fn: Loss = struct.field(pytree_node=False, default=cross_entropy)
     metric_fns: Metrics = struct.field(pytree_node=False, default=())
     label_smoothing: float = struct.field(pytree_node=False, default=0.0)
@@ -80,10 +80,10 @@ def create_state(
     ema: float | None = None,
     **functions: Any,
 ) -> TrainState:
-    """A fresh state for images of `image_shape` (height, width, channels); weights and dropout have seeds of their own.
+    """A new state for images of `image_shape` (height, width, channels). Weights and dropout have separate seeds.
 
-    `functions` are the fields `loss_fn`, `metric_fns` and `label_smoothing` of the state. The module may keep
-    `batch_stats`; what it sows is not kept.
+    `functions` are the fields `loss_fn`, `metric_fns` and `label_smoothing` of the state. Of the module's collections,
+    only `batch_stats` is kept.
     """
 
     def create() -> TrainState:
@@ -97,7 +97,7 @@ def create_state(
             params=params,
             collections=collections,
             opt_state=tx.init(params),
-            # A copy, because a step donates the memory of both.
+            # A copy, because a step donates the memory of params and average.
             average=None if ema is None else jax.tree.map(jnp.copy, {"params": params, **collections}),
             key=jax.random.key(derive_seed(seed, "dropout")),
             sums=EpochSums.zero(),
@@ -107,17 +107,17 @@ def create_state(
             **functions,
         )
 
-    # Placed as a restored state is: to `jit`, the two would otherwise be different programs.
+    # Placed like a restored state, because `jit` would otherwise compile the step for each of the two.
     return jax.jit(create, out_shardings=sharding.replicated())()
 
 
-@functools.cache  # another transformation, if only an equal one, is another program to compile
+@functools.cache  # another transformation, even an equal one, would be compiled again
 def _no_updates() -> optax.GradientTransformation:
     return optax.identity()
 
 
 def evaluation_state(model: nn.Module, variables: dict[str, Any], **functions: Any) -> TrainState:
-    """A state of given variables, {"params": ..., "batch_stats": ...}, for evaluation and prediction alone."""
+    """A state for evaluation and prediction only, from variables {"params": ..., "batch_stats": ...}."""
     placed = jax.device_put(variables, sharding.replicated())
     collections = {name: kept for name, kept in placed.items() if name != "params"}
     return TrainState(
@@ -135,9 +135,9 @@ def evaluation_state(model: nn.Module, variables: dict[str, Any], **functions: A
 
 
 def averaged(average: Any, new: Any, step: Array, decay: float) -> Any:
-    """The exponential moving average after one more step, corrected for its beginning as Adam's moments are.
+    """The exponential moving average after one more step, with the bias correction of Adam's moments.
 
-    After the first step it is `new`, to rounding. Leaves that are no floating-point numbers are taken from `new`.
+    After the first step, it is `new`, up to rounding. Leaves that are not floating-point are taken from `new`.
     """
     weight = (1 - decay) / -jnp.expm1(math.log(decay) * step.astype(jnp.float32))
 
@@ -149,7 +149,7 @@ def averaged(average: Any, new: Any, step: Array, decay: float) -> Any:
 
 @jax.jit
 def is_sound(state: TrainState) -> Bool[Array, ""]:
-    """Whether there is no NaN anywhere, and no infinity in weights; an optimizer's own state may hold infinity."""
+    """Whether there is no NaN, and no infinity in weights. The state of an optimizer may have infinity."""
 
     def every(test: Any, tree: Any) -> Array:
         floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]

@@ -1,7 +1,7 @@
-"""One step of training, of evaluation and of prediction: pure functions of a state and a batch.
+"""One step of training, evaluation and prediction: pure functions of a state and a batch.
 
-The compiled forms have the project's compiler options, which JAX does not allow inside another `jit`, `scan` or `grad`;
-there the plain functions are used.
+The compiled functions have the compiler options of this project. JAX does not allow these inside another `jit`, `scan`
+or `grad`; use the plain functions there.
 """
 
 from typing import Any
@@ -21,8 +21,8 @@ Batch = dict[str, Array]
 def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Float[Array, ""]]:
     """One update on {"image": uint8[n, h, w, c], "target": float32[n, k]}.
 
-    Returns the new state and the mean loss of the batch, which includes what the net sows as `losses`. The sums of the
-    new state have the loss and the accuracy with the weights and the dropout of this step, as Keras reports them.
+    Returns the new state and the mean loss of the batch, which includes the `losses` that the net sows. The sums of the
+    new state have the loss and the accuracy before the update and with dropout, as in Keras.
     """
     images, targets = batch["image"], batch["target"]
     smoothed = optax.smooth_labels(targets, state.label_smoothing) if state.label_smoothing else targets
@@ -55,10 +55,10 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Float[Array
 
 
 def eval_step(state: TrainState, batch: Batch) -> dict[str, Array]:
-    """Sums over the rows of {"image", "label": int32[n], "mask": bool[n]} where the mask is set, without dropout.
+    """Sums over the rows of {"image", "label": int32[n], "mask": bool[n]} in which the mask is true, without dropout.
 
-    "loss" and the metrics of the state are float32 scalars, "confusion" is float32[k, k], rows the labels, columns the
-    predictions. The loss is that of the labels themselves, whatever smoothing the training has.
+    "loss" and the metrics of the state are float32 scalars. "confusion" is float32[k, k], with a row for each label and
+    a column for each prediction. The loss is computed without label smoothing.
     """
     logits = state.apply_fn(state.variables, batch["image"], train=False)
     labels, mask = batch["label"], batch["mask"].astype(jnp.float32)

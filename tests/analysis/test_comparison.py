@@ -112,7 +112,7 @@ def test_settings_are_shown_as_a_person_would_write_them():
 
 
 def test_a_directory_without_a_finished_epoch_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"none is not the directory of a run, it has no config\.json: name one that"):
+    with pytest.raises(InputError, match=r"none is not a run directory \(no config\.json\): use one that"):
         comparison.read([tmp_path / "none"])
     early = run_at(tmp_path / "early", epochs=0, result=False)
     with pytest.raises(InputError, match=r"early has no epoch in its metrics\.jsonl: name a run that has finished one"):

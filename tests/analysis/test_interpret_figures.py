@@ -1,6 +1,7 @@
 """Grids and heat maps, by the colours in them."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from jaxconv.analysis import interpret_figures
@@ -26,7 +27,7 @@ def test_grids_of_coloured_and_of_grey_pictures(tmp_path):
     assert {(255, 127, 127), (127, 127, 127), (127, 127, 0)} <= found
     interpret_figures.write_patterns(coloured + 7, tmp_path / "patterns.png", "a title")
     size, found = size_and_colours(tmp_path / "patterns.png")
-    assert size[1] == height and len(found) > 3  # as many rows
+    assert size[1] == height - 24 and len(found) > 3  # as many rows, and a line less above them
 
 
 def test_silent_maps_look_unlike_dark_ones(tmp_path):
@@ -37,6 +38,35 @@ def test_silent_maps_look_unlike_dark_ones(tmp_path):
     interpret_figures.write_activations(maps[..., :1], tmp_path / "maps.png", "a title")
     interpret_figures.write_activations(maps[..., 1:], tmp_path / "maps.png", "a title")
     assert PURPLE not in size_and_colours(tmp_path / "maps.png")[1]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn, in place of the files."""
+    found = []
+    monkeypatch.setattr(interpret_figures, "save", lambda figure, path: found.append(figure))
+    return found
+
+
+def test_a_picture_says_what_its_colours_mean(drawn):
+    maps = np.ones((5, 5, 2), np.float32)
+    interpret_figures.write_activations(maps, "-", "a title")
+    maps[..., 1] = 0
+    interpret_figures.write_activations(maps, "-", "a title")
+    interpret_figures.write_kernels(maps[None], "-", "a title")
+    texts = [figure.axes[0].texts[0].get_text() for figure in drawn]
+    scaled = "a title\nEach feature map is scaled to its own maximum"
+    silent = f"{scaled}; those crossed out are silent: 0 everywhere"
+    grey = "a title\nGrey is 0; the largest weight of each kernel has the full contrast"
+    assert texts == [scaled, silent, grey]
+
+
+def test_the_picture_stands_once_beside_the_evidence_of_each_class(drawn):
+    heat = np.ones((4, 4), np.float32)
+    interpret_figures.write_grad_cam(np.zeros((4, 4, 3), np.uint8), {"cats": heat, "dogs": 0 * heat}, "-", "a title")
+    titles = [axes.get_title() for axes in drawn[0].axes]
+    assert titles == ["picture", "evidence for cats", "overlay", "no evidence for dogs", "overlay", ""]
+    assert drawn[0].axes[-1].get_ylabel() == "evidence, relative to this class's maximum"
 
 
 def test_dollars_in_names_begin_no_formula(tmp_path):

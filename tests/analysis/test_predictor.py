@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import jaxconv as jc
+from jaxconv.analysis import predictor
 from jaxconv.analysis.predictor import Predictor
 from jaxconv.config import Model
 from jaxconv.data.records import read_splits
@@ -18,7 +19,7 @@ from jaxconv.runs.directory import read_config, write_config
 from jaxconv.runtime.errors import InputError
 from jaxconv.training.feed import evaluate
 from tests.made_runs import PRINTS, fit_own, write_run
-from tests.nets import BatchNormNet, SmallNet
+from tests.nets import BatchNormNet, SizedNet, SmallNet
 
 
 @pytest.fixture(scope="module")
@@ -181,18 +182,38 @@ def test_a_net_of_ones_own_is_given_by_its_class_or_itself(own, photos, model):
 
 
 def test_a_net_of_ones_own_is_asked_for(own):
-    asked = r"config.json names the net 'tests.nets:BatchNormNet', .*: give its class with --model MODULE:CLASS, or"
+    asked = r"names the net 'tests.nets:BatchNormNet', .*: give its class with --model MODULE:CLASS \(in Python, model"
     with pytest.raises(InputError, match=asked):
         Predictor(own)
 
 
 def test_another_net_than_the_run_has_is_refused(own):
     with pytest.raises(InputError, match="is of another net or optimizer: params/"):
+        Predictor(own, model=SmallNet())
+    with pytest.raises(
+        InputError, match=r"SmallNet does not take the options in config.json \(.*'classes'\): give the"
+    ):
         Predictor(own, model=SmallNet)
 
 
+def test_a_class_gets_the_fields_in_config_json(tmp_path):
+    write_run(tmp_path, SizedNet(5), (20, 22, 3), ["cats", "dogs"])
+    assert Predictor(tmp_path, model=SizedNet).model == SizedNet(5)
+    with pytest.raises(InputError, match="is of another net or optimizer: params/"):
+        Predictor(tmp_path, model=SizedNet(4))
+
+
+def test_an_epoch_is_a_whole_number_unless_it_is_cut(run, monkeypatch):
+    """As JSON and users should see it."""
+    restored = Predictor(run[0]).state.variables
+    for step, epoch in ((3, 1), (6, 2), (4, 4 / 3)):
+        monkeypatch.setattr(predictor, "restore_variables", lambda *_, step=step, **named: (restored, step))
+        found = Predictor(run[0]).epoch
+        assert (found, type(found)) == (epoch, type(epoch))
+
+
 def test_what_is_no_run_is_named(run, tmp_path):
-    with pytest.raises(InputError, match=f"{tmp_path} is not the directory of a run, it has no config.json"):
+    with pytest.raises(InputError, match=rf"{tmp_path} is not a run directory \(no config.json\)"):
         Predictor(tmp_path)
     config = json.loads((run[0] / "config.json").read_text())
 

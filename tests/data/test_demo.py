@@ -44,6 +44,22 @@ def test_a_complete_folder_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert contents(folder) == before
 
 
+def test_a_folder_of_an_earlier_version_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its note had other words, and its pictures are the same."""
+    folder = demo.write(tmp_path / "demo", FEW)
+    counts = b"Pictures of each: train 3, validation 1, test 2.\n"
+    note = folder / "README.txt"
+    assert note.read_bytes() == b"Cats and dogs drawn by jaxconv.data.demo, drawing version 1. " + counts
+    note.write_bytes(b"Cats and dogs drawn by jaxconv.demo, first edition. " + counts)
+    before = contents(folder)
+    monkeypatch.delattr(demo, "draw")
+    assert demo.write(folder, FEW) == folder
+    assert contents(folder) == before
+    note.write_bytes(b"Cats and dogs drawn by jaxconv.demo, second edition. " + counts)
+    with pytest.raises(InputError, match="does not hold these drawn pictures"):
+        demo.write(folder, FEW)
+
+
 def test_the_usual_counts() -> None:
     assert demo.COUNTS == {"train": 1000, "validation": 250, "test": 250}
     assert len(demo._pictures(demo.COUNTS)) == 3000

@@ -119,7 +119,7 @@ def test_a_run_of_everything(photos, tmp_path, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("epoch 1/2  loss ") and lines[1].startswith("epoch 2/2  loss ")
     assert lines[2].startswith("last epoch: epoch 2  val_acc ")
-    assert lines[-5] == "for comparison: always answering cats has test_acc 0.6667"
+    assert lines[-5] == "baseline (always 'cats'): test_acc 0.6667"
     tools = [f"  python -m tools.{what}" for what in (f"predict {workdir} PICTURE", f"evaluate {workdir}")]
     assert lines[-4:] == [f"saved in {workdir}", *tools, f"  python -m tools.report {workdir}"]
     # Nearly nothing is learnt, so the loss is that of guessing: the logarithm of the number of classes.
@@ -136,15 +136,13 @@ def test_a_run_of_everything(photos, tmp_path, capsys, monkeypatch):
     data = config["data"]
     assert (data["class_names"], data["image_shape"]) == (["cats", "dogs"], [150, 150, 3])
     assert (data["kind"], data["counts"]) == ("photos", {"train": 6, "validation": 5, "test": 3})
-    assert f"--workdir {workdir} holds this very run: continue it with --resume" in fails(
-        catsdogs.main, capsys, *command
-    )
+    assert f"--workdir {workdir} already contains this run: add --resume" in fails(catsdogs.main, capsys, *command)
     refused = fails(catsdogs.main, capsys, *command, "--workdir", workdir, "--resume", "--dtype", "bfloat16")
     assert "model.options.dtype=float32, but now it is bfloat16" in refused
 
 
 def test_a_run_is_resumed_and_a_directory_that_is_not_free_is_refused(photos, tmp_path, capsys, small):
-    """The message names the settings that differ, with --resume or without; the next commands can be pasted."""
+    """The message names the settings that differ, with --resume or without. The next commands can be pasted."""
     workdir = tmp_path / "my run"
     command = ["--data", str(photos), "--workdir", str(workdir), *SHORT]
     catsdogs.main(command)
@@ -155,13 +153,14 @@ def test_a_run_is_resumed_and_a_directory_that_is_not_free_is_refused(photos, tm
         f"  python -m tools.report '{workdir}'",
     ]
     refused = functools.partial(fails, catsdogs.main, capsys, *command)
-    assert refused() == f"error: --workdir {workdir} holds this very run: continue it with --resume, or name another\n"
+    cure = "add --resume (in Python, resume=True) to continue it, or choose another --workdir"
+    assert refused() == f"error: --workdir {workdir} already contains this run: {cure}\n"
     holds, rate = f"error: --workdir {workdir} holds a run with ", "learning_rate=0.0001, but now it is 0.01"
     error = refused("--learning-rate", 0.01)
-    assert error.startswith(holds) and f"training.optimizer.{rate}" in error and error.endswith(": name another\n")
+    assert error.startswith(holds) and f"training.optimizer.{rate}" in error and error.endswith(": choose another\n")
     error = refused("--learning-rate", 0.01, "--seed", 1, "--resume")
     assert error.startswith(f"{holds}seed=0, but now it is 1; training.optimizer.{rate}")
-    assert error.endswith(": resume with the old settings and pictures, or name another --workdir\n")
+    assert error.endswith(": resume with the old settings and pictures, or choose another --workdir\n")
     assert "training.epochs=2, but now it is 1, and a run is only made longer" in refused("--epochs", 1, "--resume")
     assert "holds a run of one seed: name another directory" in refused("--resume", "--seeds", 2)
     (tmp_path / "mine").mkdir()
@@ -170,9 +169,9 @@ def test_a_run_is_resumed_and_a_directory_that_is_not_free_is_refused(photos, tm
         assert "holds other files: name a new directory" in refused(*more, "--workdir", tmp_path / "mine")
     catsdogs.main([*command, "--resume"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "all 2 epochs are trained already: --epochs makes a run longer"
+    assert lines[0] == "epoch 2 of 2 is already trained: give more --epochs to train longer"
     catsdogs.main([*command, "--resume", "--epochs", "3"])
-    assert capsys.readouterr().out.startswith("going on after step 4 (epoch 2.00)\nepoch 3/3  loss ")
+    assert capsys.readouterr().out.startswith("resuming after step 4 (epoch 2 of 3)\nepoch 3/3  loss ")
 
 
 def test_steps_per_epoch_0_takes_every_picture_once(photos, tmp_path, capsys, monkeypatch, small):
@@ -201,7 +200,7 @@ def test_the_closing_lines_name_what_is_not_yet_said(capsys):
         "lowest val_loss: epoch 7  val_acc 0.5000  test_acc 0.3000",
         "val_acc, mean of the last 9 epochs: 0.4500",
         "highest val_acc: epoch 8  0.6000",
-        "for comparison: always answering dogs has test_acc 0.6667",
+        "baseline (always 'dogs'): test_acc 0.6667",
         "for comparison: the book's run has 0.7",
     ]
     launch.print_results([history.Result(0.45, last, best, history.Highest(7, 0.5))], ["cats", "dogs"], None)
@@ -216,8 +215,25 @@ def test_the_closing_lines_of_several_seeds(capsys):
     assert capsys.readouterr().out.splitlines() == [
         "last epoch: epoch 2  val_acc 0.6000 ± 0.1414 (0.5000 to 0.7000)  test_acc 0.6000 ± 0.2828 (0.4000 to 0.8000)",
         "val_acc, mean of the last 2 epochs: 0.6000 ± 0.1414 (0.5000 to 0.7000)",
-        "for comparison: always answering dogs has test_acc 0.6667",
+        "baseline (always 'dogs'): test_acc 0.6667",
     ]
+
+
+def test_epochs_of_several_seeds_are_a_range(capsys):
+    """The highest val_acc is printed if it is news of any seed."""
+    seeds = [
+        history.Result(0.4, scores(3, 0.4, 0.4), scores(1, 0.5, 0.3), history.Highest(1, 0.5)),
+        history.Result(0.4, scores(2, 0.4, 0.4), scores(1, 0.4, 0.3), history.Highest(2, 0.4)),
+        history.Result(0.4, scores(12, 0.4, 0.4), scores(1, 0.4, 0.3), history.Highest(2, 0.6)),
+    ]
+    for results in (seeds, seeds[::-1]):
+        launch.print_results(results, ["cats", "dogs"], None)
+        epochs = [line.partition("  ")[0] for line in capsys.readouterr().out.splitlines()]
+        averaged = "val_acc, mean of the last 2 to 10 epochs: 0.4000 ± 0.0000 (0.4000 to 0.4000)"
+        assert epochs[:3] == ["last epoch: epochs 2 to 12", "lowest val_loss: epoch 1", averaged]
+        assert epochs[3:4] == ["highest val_acc: epochs 1 to 2"]
+    launch.print_results(seeds[:2], ["cats", "dogs"], None)
+    assert "highest" not in capsys.readouterr().out
 
 
 def test_choices_of_training_are_recorded_and_stay(photos, tmp_path, capsys, small):
@@ -322,7 +338,7 @@ def test_several_seeds_change_together_or_not_at_all(photos, tmp_path, capsys, s
         assert "seed1 is in use by another process" in error
     assert (tmp_path / "seed0/config.json").read_text() == before
     catsdogs.main([*command, "--resume", "--epochs", "3"])
-    assert capsys.readouterr().out.count("going on after step 4 (epoch 2.00)\nepoch 3/3  loss ") == 2
+    assert capsys.readouterr().out.count("resuming after step 4 (epoch 2 of 3)\nepoch 3/3  loss ") == 2
     assert config_of(tmp_path / "seed1")["training"]["epochs"] == 3
     assert json.loads((tmp_path / "result.json").read_text())["mean"]["last"]["epoch"] == 3
 

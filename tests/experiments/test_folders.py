@@ -65,7 +65,7 @@ def test_three_classes_have_a_logit_each(shades, tmp_path, capsys, monkeypatch):
     # Nearly nothing is learnt, so the loss is nearly that of guessing: the logarithm of the number of classes.
     assert [row["val_loss"] for row in read_rows(workdir)] == 2 * [pytest.approx(np.log(3), abs=0.2)]
     error = fails(folders.main, capsys, *command)
-    assert "holds this very run: continue it with --resume" in error
+    assert "already contains this run: add --resume" in error
 
 
 @pytest.mark.parametrize(

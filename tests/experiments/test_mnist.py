@@ -60,11 +60,19 @@ def test_a_run_is_named_by_its_changes_from_the_book(monkeypatch, tmp_path) -> N
         assert (found["variant"], found["book"]) == (name, book)
 
 
-@pytest.mark.parametrize("choice", [("--patience", 3), ("--schedule", "plateau")])
-def test_nothing_is_chosen_by_the_test_digits(choice, files: Path, capsys) -> None:
-    said = "--patience and --schedule plateau go by val_loss, which is here that of the test pictures: leave them out"
-    assert said in fails(mnist.main, capsys, "--files", files, *choice)
-    assert not Path("runs").exists()
+@pytest.mark.parametrize(
+    "choice, message",
+    [
+        (("--patience", 3), "unrecognized arguments: --patience 3: --help lists the flags"),
+        (("--schedule", "plateau"), "argument --schedule: invalid choice: 'plateau' (choose from "),
+    ],
+)
+def test_nothing_is_chosen_by_the_test_digits(choice, message, capsys, monkeypatch, tmp_path) -> None:
+    """There are no such flags, so nothing is downloaded before they are refused."""
+    monkeypatch.chdir(tmp_path)
+    assert message in fails(mnist.main, capsys, *choice)
+    assert not list(tmp_path.iterdir())
+    assert "there are no flags --patience and --schedule plateau" in mnist.__doc__
 
 
 def test_a_run_learns_the_digits_and_can_be_resumed(files: Path, capsys, request) -> None:
@@ -74,7 +82,7 @@ def test_a_run_learns_the_digits_and_can_be_resumed(files: Path, capsys, request
     assert lines[0] == "preparing MNIST in data/mnist/3.0.1"
     assert lines[5].startswith("epoch 5/5  loss ") and lines[6].startswith("last epoch: epoch 5  val_acc ")
     assert lines[7].startswith("val_acc, mean of the last 5 epochs: ")
-    assert lines[8] == "for comparison: always answering 0 has test_acc 0.1000"
+    assert lines[8] == "baseline (always '0'): test_acc 0.1000"
     assert lines[9] == "for comparison: the book's run has test_acc 0.9912"
     workdir = Path("runs/mnist-convnet-seed0")
     assert (lines[10], len(lines)) == (f"saved in {workdir}", 14)
@@ -88,7 +96,7 @@ def test_a_run_learns_the_digits_and_can_be_resumed(files: Path, capsys, request
     assert result.last.test_acc > 0.9 and result.best is None
     assert len(result.last.test_confusion) == 10
     assert [row["step"] for row in read_rows(workdir)] == [5, 10, 15, 20, 25]  # every digit once
-    assert "holds this very run: continue it with --resume" in fails(mnist.main, capsys, *command)
+    assert "already contains this run: add --resume" in fails(mnist.main, capsys, *command)
     for more in ([], ["--resume"]):
         shorter = fails(mnist.main, capsys, *command, "--epochs", 1, *more)
         assert "training.epochs=5, but now it is 1, and a run is only made longer" in shorter
@@ -96,7 +104,7 @@ def test_a_run_learns_the_digits_and_can_be_resumed(files: Path, capsys, request
     mnist.main([*command, "--epochs", "6", "--resume"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"data/mnist/3.0.1 is there already: --files {files} is not read"
-    assert lines[1] == "going on after step 25 (epoch 5.00)"
+    assert lines[1] == "resuming after step 25 (epoch 5 of 6)"
     assert lines[2].startswith("epoch 6/6  loss ")
 
 
@@ -109,7 +117,12 @@ def test_several_seeds_are_each_a_run_and_are_summed_up(files: Path, capsys) -> 
     assert [line for line in lines if line.startswith("seed ")] == ["seed 5", "seed 6"]
     closing = [line for line in lines if line.startswith(last)]
     workdir = Path("runs/mnist-dense-seeds5-6")
-    assert (lines[-4], lines[-2]) == (f"saved in {workdir}", f"  python -m tools.evaluate {workdir / 'seed5'}")
+    assert lines[-4:] == [
+        f"saved in {workdir}",
+        f"  python -m tools.predict {workdir / 'seed5'} PICTURE",
+        f"  python -m tools.evaluate {workdir / 'seed5'}",
+        f"  python -m tools.report {workdir}",
+    ]
     assert {path.name for path in workdir.iterdir()} == {"seed5", "seed6", "result.json", "figures"}
     assert {path.name for path in (workdir / "figures").iterdir()} == {"accuracy.png", "loss.png"}
     result = json.loads((workdir / "result.json").read_text())
@@ -120,7 +133,7 @@ def test_several_seeds_are_each_a_run_and_are_summed_up(files: Path, capsys) -> 
     assert closing[0].startswith(f"{last}{mean:.4f} ± {std:.4f} ({low:.4f} to {high:.4f})  test_acc ")
     assert [json.loads((workdir / f"seed{seed}/config.json").read_text())["seed"] for seed in (5, 6)] == [5, 6]
     refused = fails(mnist.main, capsys, *command, "--epochs", 4)
-    assert "seed5 holds this very run: continue it with --resume" in refused
+    assert "seed5 already contains this run: add --resume" in refused
     report.main([str(workdir)])
     page = (workdir / "report.html").read_text()
     assert "mean of 2 seeds" in page

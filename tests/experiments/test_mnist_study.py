@@ -95,7 +95,7 @@ def test_the_study_trains_each_net_once_and_answers(net, layouts, tmp_path: Path
     mnist_study.main(command)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("net: ")] == [f"net: {name}" for name in mnist_study.NETS]
-    assert sum(line.startswith("all 1 epochs are trained already") for line in lines) == 5
+    assert sum(line.startswith("epoch 1 of 1 is already trained") for line in lines) == 5
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def signalled_in_the_second_epoch(runs: Runs, folder: Path, seconds: float, case
     assert runs.run(workdir, "--resume") == (2, in_use)
     os.kill(process, number)
     os.kill(process, signal.SIGCONT)
-    where = f"steps are trained and saved in {workdir}: the same command with --resume goes on\n"
+    where = f"steps are trained and saved in {workdir}: add --resume (in Python, resume=True) to continue\n"
     assert wait() == (128 + number, f"{number.name}: 7 {where}")
     assert saved(workdir)[-1] == 7
     assert not [path for path in workdir.rglob("*") if "tmp" in path.name or path.suffix == ".part"]
@@ -204,7 +204,7 @@ def full_disk(runs: Runs, folder: Path, seconds: float, case: int) -> Iterator[t
         assert ended.code == 2 or case > ENOUGH
         if ended.code:
             said = f"error: --workdir {disk / 'run'} cannot be written (No space left on device): "
-            assert ended == (2, f"{said}set it right and --resume, or name another\n")
+            assert ended == (2, f"{said}fix this and add --resume, or choose another\n")
         subprocess.run(["mount", "-o", "remount,size=100m", disk], check=True)
         yield disk / "run", f"{case} kB: {ended}"
     finally:

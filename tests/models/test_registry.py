@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxconv.config import Model
 from jaxconv.models import CatsDogsConvNet, DenseNet, MnistConvNet, registry
+from jaxconv.runtime.errors import InputError
 from tests.nets import SmallNet
 
 
@@ -82,6 +84,58 @@ def test_options_are_as_json_gives_them_back(power):
     """Else a run with a tuple or a NaN among the fields of its net could not be resumed."""
     options = registry.describe(Centred(power=power), (4, 4, 3)).options
     assert json.loads(json.dumps(options)) == options
+
+
+class Wide(nn.Module):
+    """Fields that JSON has, and fields that it does not have."""
+
+    widths: Sequence[int] = (2,)
+    layer: type[nn.Module] = nn.Dense
+    activation: Callable | None = None
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        x = images.mean((1, 2))
+        for width in self.widths:
+            x = self.layer(width)(x)
+        return self.activation(x) if self.activation else x
+
+
+class Doubled(nn.Module):
+    """A layer with more parameters than a dense layer."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(self.features)(nn.Dense(self.features)(x))
+
+
+@pytest.mark.parametrize("model", [Wide(), Wide((3, 4)), Wide([5])])
+def test_a_custom_class_gets_the_recorded_options(model):
+    recorded = registry.describe(model, (4, 4, 3))
+    again = registry.build_custom(Wide, recorded, (4, 4, 3))
+    assert (again.widths, again.layer) == (tuple(model.widths), nn.Dense)
+    assert registry.describe(again, (4, 4, 3)) == recorded and hash(again)
+
+
+@pytest.mark.parametrize(
+    "model, kind, message",
+    [
+        (
+            Wide(activation=jnp.abs),
+            Wide,
+            r"Wide does not take the options in config.json \('str' object is not callable\)",
+        ),
+        (Wide(layer=Doubled), Wide, "Wide has 8 parameters in place of 14 with the options in config.json"),
+        (Wide((3,)), SmallNet, r"SmallNet does not take the options in config.json \(.*widths.*\)"),
+        (Wide((0.5,)), Wide, r"Wide does not take the options in config.json \(.*\)"),
+    ],
+)
+def test_options_that_do_not_give_the_net_again_are_refused(model, kind, message):
+    recorded = Model(name="mynets:Wide", options=registry.options(model), parameters=14)
+    with pytest.raises(InputError, match=f"{message}: give the class of the run; fields that are not JSON must equal"):
+        registry.build_custom(kind, recorded, (4, 4, 3))
 
 
 class Pair(nn.Module):

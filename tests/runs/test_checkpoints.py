@@ -160,11 +160,11 @@ def test_where_no_checkpoint_is_sound_nothing_is_touched(two_checkpoints, tmp_pa
     before = faults.contents(folder)
     with (
         opened(folder) as checkpoints,
-        pytest.raises(InputError, match=r"no checkpoint in .* is sound: train anew in another --workdir"),
+        pytest.raises(InputError, match=r"no checkpoint in .* is valid: train anew in another --workdir"),
     ):
         checkpoints.restore_newest()
     assert faults.contents(folder) == before
-    assert capsys.readouterr().out.count("is damaged (proof.json is not what was written)") == 2
+    assert capsys.readouterr().out.count("is damaged (proof.json was changed)") == 2
 
 
 def test_a_damaged_best_gives_way_to_the_next_best(tmp_path, capsys):

@@ -30,9 +30,11 @@ def test_a_new_directory_gets_its_config(tmp_path):
 
 def test_an_existing_run_needs_resume(tmp_path):
     hold(tmp_path, CONFIG, resume=False)
-    with pytest.raises(InputError, match="holds this very run: continue it with --resume, or name another"):
+    with pytest.raises(
+        InputError, match=r"contains this run: add --resume \(in Python, resume=True\) to continue it, or"
+    ):
         hold(tmp_path, CONFIG, resume=False)
-    with pytest.raises(InputError, match=r"holds a run with seed=0, but now it is 1: name another$"):
+    with pytest.raises(InputError, match=r"holds a run with seed=0, but now it is 1: choose another$"):
         hold(tmp_path, msgspec.structs.replace(CONFIG, seed=1), resume=False)
 
 
@@ -95,7 +97,7 @@ def test_a_run_that_was_killed_before_it_was_one_begins(tmp_path, left, capsys):
     for name in left:
         (tmp_path / name).touch()
     hold(tmp_path, CONFIG, resume=True)
-    assert capsys.readouterr().out == f"--resume: {tmp_path} holds no run yet, it begins now\n"
+    assert capsys.readouterr().out == f"--resume: no run in {tmp_path} yet; starting a new one\n"
 
 
 GOOD = msgspec.to_builtins(CONFIG)
@@ -132,7 +134,7 @@ def test_a_damaged_config_is_named_by_its_field(tmp_path, content, message):
 
 
 def test_where_there_is_no_run_the_directory_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"is not the directory of a run, it has no config.json: name one"):
+    with pytest.raises(InputError, match=r"is not a run directory \(no config.json\): use one that was trained$"):
         read_config(tmp_path)
 
 
@@ -160,7 +162,7 @@ def test_another_number_of_threads_is_said(tmp_path, capsys, platform, now, said
     )
     hold(tmp_path, old, resume=False)
     hold(tmp_path, new, resume=True)
-    line = "the run had 2 threads and has 8 now: it goes on to rounding, with NPROC=2 to the bit\n"
+    line = "the run had 2 threads and now has 8: results can differ by rounding, but not with NPROC=2\n"
     assert capsys.readouterr().out == said * line
 
 
@@ -185,7 +187,7 @@ def test_a_disk_that_is_read_only_or_full_is_named(small_disk):
     assert error.value.filename == str(small_disk / "run/config.json")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     for name in ("run", "new"):
-        with pytest.raises(InputError, match=rf"{name} cannot be written \(Read-only file system\): set it right"):
+        with pytest.raises(InputError, match=rf"{name} cannot be written \(Read-only file system\): fix this"):
             hold(small_disk / name, CONFIG, resume=True)
     assert {path.name for path in (small_disk / "run").iterdir()} == {"config.json", ".lock"}
     assert (small_disk / "run/config.json").read_bytes() == before
@@ -203,7 +205,7 @@ def test_a_directory_of_somebody_else_is_named():
                 os.chmod(folder, mode)
                 os.seteuid(65534)
                 for name in ("run", "new"):
-                    refused = rf"{name} cannot be written \(Permission denied\): set it right"
+                    refused = rf"{name} cannot be written \(Permission denied\): fix this"
                     with pytest.raises(InputError, match=refused):
                         hold(Path(folder, name), CONFIG, resume=True)
         finally:

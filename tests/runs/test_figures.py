@@ -5,9 +5,11 @@ from PIL import Image
 from jaxconv.data.arrays import ArraySource
 from jaxconv.data.augment import RandomAffine
 from jaxconv.data.records import SplitDirectory
+from jaxconv.runs import figures
 from jaxconv.runs.figures import (
     shorten,
     spread_positions,
+    whole_ticks,
     write_augmented,
     write_bands,
     write_confusion,
@@ -15,6 +17,16 @@ from jaxconv.runs.figures import (
     write_predictions,
     write_seeds,
 )
+
+BLUE, ORANGE = (31, 119, 180), (255, 127, 14)  # training and validation
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The axes of each figure that is drawn, in place of the files."""
+    found = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: found.append(figure.axes))
+    return found
 
 
 def colours(path):
@@ -32,15 +44,35 @@ def test_curves_are_two_pictures_that_grow_with_the_rows(tmp_path):
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["accuracy.png", "loss.png"]
     for name in ("accuracy", "loss"):
         found, size = colours(tmp_path / f"figures/{name}.png")
-        assert (31, 119, 180) in found  # the curves' blue
+        assert {BLUE, ORANGE} <= found
         assert size == (768, 528)
+
+
+def test_a_few_epochs_are_dots_with_whole_ticks(tmp_path, drawn):
+    """The line of one epoch would be invisible."""
+    rows = [{"epoch": e, "acc": 0.5, "val_acc": 0.6, "loss": 0.2, "val_loss": 0.1} for e in range(1, 31)]
+    for count, marker, ticks in ((1, "o", [1]), (3, "o", [1, 2, 3]), (30, "None", [1, 5, 10, 15, 20, 25, 30])):
+        write_curves(rows[:count], tmp_path, "a title")
+        write_seeds([rows[:count]] * 2, tmp_path, "a title")
+        for (axes,) in drawn:
+            assert axes.lines[1].get_marker() == marker and axes.get_xticks().tolist() == ticks
+        assert len(drawn) == 4
+        drawn.clear()
+
+
+def test_ticks_are_whole_numbers_from_the_first_to_the_last():
+    assert whole_ticks(range(7)) == [*range(7)]
+    assert whole_ticks(range(1, 14)) == [*range(1, 14)]
+    assert whole_ticks(range(1, 34)) == [1, 5, 10, 15, 20, 25, 30, 33]
+    assert whole_ticks(range(1, 101)) == [1, *range(10, 101, 10)]
+    assert whole_ticks(range(1, 1_000_001)) == [1, *range(100_000, 1_000_001, 100_000)]
 
 
 def test_bands_have_a_line_and_their_range_around_it(tmp_path):
     series = {"one": [[0.9, 0.5, 0.3], [0.8, 0.6, 0.1]], "other": [[0.2, 0.2, 0.2]]}
     write_bands(tmp_path / "bands.png", [0, 1, 2], series, labels=("x", "y"), title="a title")
     found, size = colours(tmp_path / "bands.png")
-    assert {(31, 119, 180), (255, 127, 14)} <= found  # both lines
+    assert {BLUE, ORANGE} <= found
     assert any(np.abs(np.subtract(colour, (210, 228, 240))).max() <= 1 for colour in found)  # the first one's band
     assert size == (768, 528)
 
@@ -56,7 +88,7 @@ def test_seeds_are_bands_over_the_epochs_that_all_have(tmp_path):
     write_seeds([rows(8, 0), rows(9, 0.1)], tmp_path / "longer", "a title")
     for name in ("accuracy", "loss"):
         found, size = colours(tmp_path / f"whole/{name}.png")
-        assert {(31, 119, 180), (255, 127, 14)} <= found and size == (768, 528)
+        assert {BLUE, ORANGE} <= found and size == (768, 528)
         assert (tmp_path / f"whole/{name}.png").read_bytes() == (tmp_path / f"longer/{name}.png").read_bytes()
 
 
@@ -70,6 +102,11 @@ def test_augmented_pictures_stand_beside_their_originals(photos, tmp_path):
     write_augmented(source, RandomAffine(), tmp_path / "augmented.png", "a title")
     assert (tmp_path / "augmented.png").read_bytes() == again
     assert np.ptp([record["label"] for record in source]) == 1
+
+
+def test_augmented_pictures_say_what_they_are(photos, drawn):
+    write_augmented(SplitDirectory(photos, "train"), RandomAffine(), "-", "a title")
+    assert drawn[0][0].figure.get_suptitle() == "Training pictures and their augmented versions\na title"
 
 
 @pytest.mark.parametrize("classes", [3, 5, 10])
@@ -106,6 +143,14 @@ def test_predictions_mark_mistakes_in_red(tmp_path, shape, count):
         found, (width, _) = colours(tmp_path / f"{name}.png")
         assert (firebrick in found) == (name == "wrong")
         assert width == 120 * 1.7 * max(3, min(5, count))
+
+
+def test_above_a_picture_stand_its_true_and_its_predicted_class(drawn):
+    source = ArraySource(np.zeros((2, 20, 20, 3), np.uint8), np.array([0, 1], np.int32), ["cats", "a very long name"])
+    write_predictions([source[0], source[1]], np.array([[0.9, 0.1], [0.6, 0.4]]), source.class_names, "-", "a title")
+    titles = [axes.get_title() for axes in drawn[0]]
+    assert titles == ["true: cats\npredicted: cats 90.0%", "true: a very long n\u2026\npredicted: cats 60.0%"]
+    assert drawn[0][0].figure.get_suptitle().endswith("mistakes in red\na title")
 
 
 def test_the_pictures_shown_are_spread_over_all():

@@ -50,16 +50,16 @@ def test_digests_of_files_are_sha256(checkpoint):
 @pytest.mark.parametrize(
     "change, why",
     [
-        (lambda path: (path / "state/d/data").write_bytes(b"valuez"), "state/d/data is not what was written"),
+        (lambda path: (path / "state/d/data").write_bytes(b"valuez"), "state/d/data was changed"),
         (lambda path: (path / "state/d/data").unlink(), "state/d/data is missing"),
-        (lambda path: (path / "state/more").touch(), "state/more is not what was written"),
+        (lambda path: (path / "state/more").touch(), "state/more was changed"),
         (lambda path: (path / "proof.json").unlink(), "proof.json is missing"),
         (lambda path: (path / "proof.json").write_text("{"), "Expecting property name"),
         (lambda path: (path / "proof.json").write_text("[1]"), "Expected `object`, got `array`"),
         (lambda path: (path / "proof.json").write_text("[" * 100_000), "recursion"),
         (
             lambda path: (path / "proof.json").write_text((path / "proof.json").read_text().replace("0.25", "0.15")),
-            "proof.json is not what was written",
+            "proof.json was changed",
         ),
     ],
 )

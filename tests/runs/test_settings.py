@@ -48,7 +48,7 @@ def test_what_is_given_is_recorded_by_name():
 def test_test_pictures_choose_nothing(choice):
     training = msgspec.structs.replace(Training(), **choice)
     assert configure(SmallNet(), DATA, training, 0, NOTHING, **DESCRIBED)
-    with pytest.raises(InputError, match="go by val_loss, which is here that of the test pictures: leave them out"):
+    with pytest.raises(InputError, match="and here the validation pictures are the test pictures: leave them out"):
         configure(SmallNet(), COPIED, training, 0, NOTHING, **DESCRIBED)
 
 

@@ -41,7 +41,7 @@ def test_steps_are_the_same_on_any_number_of_devices(formulation, counts, photos
         np.testing.assert_allclose(other["losses"], one["losses"], rtol=0, atol=1e-6)
         np.testing.assert_allclose(other["params"], one["params"], rtol=0, atol=5e-6)
         assert other["evaluation"]["confusion"] == one["evaluation"]["confusion"]
-        assert other["evaluation"]["loss"] == pytest.approx(one["evaluation"]["loss"], rel=1e-6)
+        assert other["evaluation"]["loss"] == pytest.approx(one["evaluation"]["loss"], rel=2e-5)
 
 
 def test_runs_are_the_same_on_any_number_of_devices(photos, tmp_path):

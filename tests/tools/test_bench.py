@@ -90,7 +90,7 @@ def test_growth_runs_only_when_it_is_named(photos, tmp_path, capsys, monkeypatch
 def test_mistakes_are_named(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert fails(bench.main, capsys, "--rounds", 0) == "error: --rounds is 0: give a whole number above 0\n"
     assert fails(bench.main, capsys, "--data", tmp_path) == (
-        f"error: --data {tmp_path} has no folder train: name a folder of train and validation\n"
+        f"error: --data {tmp_path} has no folder train: give a folder with train and validation\n"
     )
     error = fails(bench.main, capsys, "--only", "speed")
     assert error.startswith("error: argument --only: invalid choice: 'speed' (choose from")

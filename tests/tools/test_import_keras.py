@@ -139,10 +139,10 @@ def test_the_default_sizes_and_classes_are_the_books(tmp_path, capsys):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"conv2d_9": {"padding": "same"}}, "its layer conv2d_9 has padding same where the book's has valid"),
-        ({"max_conv2d_8": {"strides": [3, 3]}}, "max_conv2d_8 has strides [3, 3] where the book's has [2, 2]"),
-        ({"conv2d_8": {"data_format": "channels_first"}}, "has data_format channels_first where the book's has"),
-        ({"dense_4": {"activation": "linear"}}, "dense_4 has activation linear where the book's has sigmoid"),
+        ({"conv2d_9": {"padding": "same"}}, "its layer conv2d_9 has padding same, but the book's has valid"),
+        ({"max_conv2d_8": {"strides": [3, 3]}}, "max_conv2d_8 has strides [3, 3], but the book's has [2, 2]"),
+        ({"conv2d_8": {"data_format": "channels_first"}}, "has data_format channels_first, but the book's has"),
+        ({"dense_4": {"activation": "linear"}}, "dense_4 has activation linear, but the book's has sigmoid"),
     ],
 )
 def test_another_net_of_the_same_shapes_is_refused(changes, said, tmp_path, capsys):
@@ -156,10 +156,10 @@ def test_other_layers_are_refused(tmp_path, capsys):
     described = described_layers()
     described[1]["class_name"] = "AveragePooling2D"
     write_keras_2(tmp_path / "average.h5", book_weights(), described)
-    said = "its layer max_conv2d_8 is AveragePooling2D where the book's net has MaxPooling2D"
+    said = "its layer max_conv2d_8 is AveragePooling2D, but the book's net has MaxPooling2D"
     assert said in fails(capsys, tmp_path / "average.h5", "--run", tmp_path / "run")
     write_keras_2(tmp_path / "fewer.h5", book_weights(), described_layers()[:-1])
-    assert "it has 9 layers that compute where" in fails(capsys, tmp_path / "fewer.h5", "--run", tmp_path / "run")
+    assert "it has 9 layers that compute, but" in fails(capsys, tmp_path / "fewer.h5", "--run", tmp_path / "run")
     weights = book_weights()
     del weights["conv2d_9"], weights["conv2d_10"]
     write_keras_3(tmp_path / "two.h5", weights)
@@ -171,7 +171,7 @@ def test_other_shapes_are_named(tmp_path, capsys):
     file = tmp_path / "net.h5"
     write_keras_3(file, book_weights())
     error = fails(capsys, file, "--run", tmp_path / "run")
-    said = "its layer dense_3 has a kernel of [512, 512], where CatsDogsConvNet of pictures 150x150x3 has [6272, 512]"
+    said = "its layer dense_3 has a kernel of [512, 512], but CatsDogsConvNet of pictures 150x150x3 has [6272, 512]"
     assert said in error and "give their size by --image-size" in error
     error = fails(capsys, file, "--run", tmp_path / "run", "--image-size", 20, 20)
     assert "the picture is too small for this net" in error and "give their size by --image-size" in error

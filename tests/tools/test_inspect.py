@@ -1,12 +1,14 @@
 """The figures of a net and a picture, on tiny nets, and every message that the command can end with."""
 
 import functools
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxconv.analysis.predictor import Predictor
+from jaxconv.data.images import FORMATS
 from jaxconv.models import DenseNet, MnistConvNet
 from tests import commands
 from tests.analysis.test_interpret_figures import size_and_colours
@@ -40,7 +42,7 @@ def test_a_run_and_a_picture_become_all_figures(digits, picture, capsys):
     likely = net.probabilities(net.decode(picture.read_bytes())[None])[0]
     first, second = sorted(range(10), key=lambda i: -likely[i])[:2]
     folder = inspect.default_folder(digits, picture)
-    assert folder.parent == digits / "figures" and folder.name.startswith("a cat-")
+    assert folder.parent == digits / "figures" and re.fullmatch("a cat-[0-9a-f]{8}", folder.name)
     said = f"{first} {likely[first]:.1%}, {second} {likely[second]:.1%} (epoch 1). The figures are in {folder}"
     assert capsys.readouterr().out == f"{picture}: {said}\n"
     layers = [f"activations_{name}.png" for name in ("Conv_0", "Conv_1", "Conv_2", "MaxPool_0", "MaxPool_1")]
@@ -83,7 +85,7 @@ def test_a_picture_named_as_a_figure_of_the_run_is_no_matter(digits, tmp_path):
 
 
 def test_what_is_wrong_is_named(digits, picture, tmp_path, capsys):
-    run, none, formats = tmp_path / "run", tmp_path / "none.jpg", "BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"
+    run, none, formats = tmp_path / "run", tmp_path / "none.jpg", ", ".join(FORMATS)
     write_run(run, DenseNet(), (28, 28, 1), list("0123456789"))
     refused = f"error: {run} holds a DenseNet, which has no convolutions to look into: name another run\n"
     assert fails(capsys, run, picture) == refused

@@ -1,4 +1,4 @@
-"""Every tool on a net that jaxconv does not know: nested modules, batch norm, dropout, and an L2 term of its own."""
+"""Every tool on a net that jaxconv does not know: nested modules, batch norm, dropout, and a custom L2 term."""
 
 import json
 
@@ -10,8 +10,8 @@ from jaxconv.analysis.evaluation import evaluate_source, read_split
 from jaxconv.analysis.predictor import Predictor
 from jaxconv.runs import history
 from tests.commands import fails
-from tests.made_runs import fit_own
-from tests.nets import BatchNormNet
+from tests.made_runs import fit_own, write_run
+from tests.nets import BatchNormNet, SizedNet, sized
 from tools import evaluate, export, inspect, net, predict
 
 MODEL = "tests.nets:BatchNormNet"
@@ -72,8 +72,9 @@ def test_inspect(run, picture, tmp_path, capsys):
 def test_without_the_flag_the_tool_asks_for_it(tool, arguments, run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     error = fails(tool.main, capsys, run, *arguments)
-    asked = "which is not one of jaxconv's: give its class with --model MODULE:CLASS, or name another run"
-    assert error == f"error: {run}/config.json names the net 'tests.nets:BatchNormNet', {asked}\n"
+    asked = "give its class with --model MODULE:CLASS (in Python, model=), or name another run"
+    named = f"{run}/config.json names the net 'tests.nets:BatchNormNet', which is not one of jaxconv's"
+    assert error == f"error: {named}: {asked}\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,19 +89,29 @@ def test_without_the_flag_the_tool_asks_for_it(tool, arguments, run, tmp_path, m
         ("nowhere:Net", "cannot be imported (No module named 'nowhere'): give it as MODULE:CLASS"),
         (".nets:Net", "cannot be imported ("),
         (":", "cannot be imported ("),
-        ("json:loads", "is not a Flax linen module: name one as MODULE:CLASS"),
-        ("tests.nets:SizedNet", "needs fields without a default (SizedNet.__init__() missing 1 required"),
-        ("tests.nets:SmallNet", "is of another net or optimizer: params/"),
+        ("json:loads", "is not a Flax linen module: give one as MODULE:CLASS"),
+        ("json:JSONDecoder", "is not a Flax linen module: give one as MODULE:CLASS"),
+        (
+            "tests.nets:SizedNet",
+            "SizedNet does not take the options in config.json (SizedNet.__init__() got an unexpected",
+        ),
+        ("tests.nets:SmallNet", "SmallNet does not take the options in config.json ("),
+        ("tests.nets:sized", "is of another net or optimizer: params/"),
     ],
 )
 def test_a_flag_that_names_no_net_of_the_run_is_refused(model, said, run, picture, capsys):
     assert said in fails(predict.main, capsys, run, picture, "--model", model)
 
 
-def test_a_net_may_be_named_in_place_of_its_class():
-    from tests.nets import SizedNet, sized
+def test_a_class_gets_the_fields_in_config_json(tmp_path, picture, capsys):
+    write_run(tmp_path, SizedNet(5), (20, 22, 3), ["cats", "dogs"])
+    predict.main([str(tmp_path), str(picture), "--model", "tests.nets:SizedNet"])
+    (found,) = Predictor(tmp_path, model=SizedNet(5)).predict([picture])
+    assert capsys.readouterr().out == f"{picture}\t{found.class_name}\t{found.probability:.4f}\n"
 
+
+def test_a_net_may_be_named_in_place_of_its_class():
     assert net.import_model("tests.nets:sized") is sized
-    assert net.import_model("tests.nets:BatchNormNet") == BatchNormNet()
+    assert net.import_model("tests.nets:BatchNormNet") is BatchNormNet
     assert net.import_model(None) is None
     assert isinstance(sized, SizedNet)

@@ -127,7 +127,7 @@ def test_a_table_that_cannot_be_written_is_named(run, pictures, capsys):
 
 def test_a_directory_that_is_no_run_is_named(run, tmp_path, capsys):
     error = fails(capsys, tmp_path, "picture.png")
-    assert f"error: {tmp_path} is not the directory of a run, it has no config.json: name one" in error
+    assert f"error: {tmp_path} is not a run directory (no config.json): use one" in error
     (tmp_path / "seed3").symlink_to(run)
     error = fails(capsys, tmp_path, "picture.png")
     assert f"it has no config.json: name that of one of its seeds, such as {tmp_path / 'seed3'}" in error

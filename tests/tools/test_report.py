@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxconv.analysis.predictor import Predictor
-from jaxconv.config import Training
+from jaxconv.config import BOOK_AUGMENTATION, Training
 from jaxconv.data.records import SplitDirectory
 from jaxconv.models import CatsDogsConvNet
 from jaxconv.runs import history
@@ -88,7 +88,7 @@ def test_a_run_becomes_a_page_that_needs_nothing_else(doubtful, tmp_path, capsys
     assert capsys.readouterr().out == f"{run / 'report.html'} ({size / 1e6:.2f} MB)\n"
     assert size < 2e6
     assert [*found.text] == ["", "results", "curves", "confusion", "mistakes", "settings"]
-    assert "Cats against dogs: plain net run , 2 epochs" in found.text[""]
+    assert "Cats against dogs: plain net run , seed 0, 2 epochs" in found.text[""]
     for words in ("last epoch 2 0.5000 0.2500 0.7500", "lowest val_loss 1 0.5000 0.2500 0.7500"):
         assert words in found.text["results"]
     assert "lowest val_loss cats dogs cats 91 9 dogs 17 83" in found.text["confusion"]
@@ -98,8 +98,8 @@ def test_a_run_becomes_a_page_that_needs_nothing_else(doubtful, tmp_path, capsys
     net = Predictor(run)
     likely = net.probabilities(net.decode((doubtful / "test/cats/same & <odd>.png").read_bytes())[None])[0]
     label, prediction = ("dogs", "cats") if likely[0] > likely[1] else ("cats", "dogs")
-    note = "Epoch 1 of run is wrong about 1 of 2 test pictures. Here are the 1 most confident, each beside"
-    assert note in found.text["mistakes"]
+    note = "Epoch 1 of Cats against dogs: plain net, seed 0, is wrong about 1 of 2 test pictures. Here are the 1 most"
+    assert f"{note} confident, each beside" in found.text["mistakes"]
     assert f"{label} taken for {prediction} , {likely.max():.1%} {label}/same & <odd>.png" in found.text["mistakes"]
     images = [reference for reference in found.references if reference.startswith("data:image/jpeg;base64,")]
     assert len(images) == found.tags.count("img") == 2
@@ -185,13 +185,44 @@ def test_configurations_are_side_by_side_in_colours_of_their_own(tmp_path):
     ]
     shown = page(*runs, out=tmp_path / "a.html")
     assert "3 configurations side by side" in shown.text[""]
-    titles = ["plain net (one)", "plain net (other)", "augmentation"]
-    assert all(f"Cats against dogs: {title}" in shown.text["results"] for title in titles)
+    titles = {"A": "plain net (one)", "B": "plain net (other)", "C": "augmentation"}
+    for label, title in titles.items():
+        assert f"{label}. Cats against dogs: {title} " in shown.text[""]
+    assert "A: mean of 2 seeds, minimum to maximum last epoch" in shown.text["results"]
+    assert "B last epoch 2 0.5000 0.2500 0.7500 lowest val_loss" in shown.text["results"]
+    assert shown.source.count("plain net (one)") == 2  # with the title of the window
     for number in range(3):
         assert shown.source.count(f"stroke: var(--series-{number})") >= 4  # two lines in both charts
     assert "stroke: var(--series-3)" not in shown.source
     assert "was validated on the test pictures" in shown.text["results"]
     assert "was validated on the test pictures" not in page(*runs[:2], out=tmp_path / "a.html").text["results"]
+
+
+def test_the_augmentation_is_one_setting_that_a_run_may_lack(tmp_path):
+    of_book = Training(epochs=2, steps_per_epoch=3, batch_size=4, augmentation=BOOK_AUGMENTATION)
+    plain, augmented = fill(tmp_path / "plain"), fill(tmp_path / "aug", variant="aug", training=of_book)
+    ranges = "rotation deg 40.0, shift 0.2, shear deg 11.46, zoom 0.2, flip yes"
+    for runs, values in (((plain, augmented), f"none {ranges}"), ((augmented, plain), f"{ranges} none")):
+        found = page(*runs, out=tmp_path / "a.html")
+        assert f"training: augmentation {values} training: label smoothing" in found.text["settings"]
+    assert "training: augmentation none" in page(plain, out=tmp_path / "a.html").text["settings"]
+    assert f"training: augmentation {ranges}" in page(augmented, out=tmp_path / "a.html").text["settings"]
+
+
+def test_seeds_of_several_configurations_are_told_apart(doubtful, tmp_path):
+    nets = {"flat": FlatNet(), "convnet": CatsDogsConvNet()}
+    for name, net in nets.items():
+        run_on(doubtful, tmp_path / name / "seed0", net, 64)
+    found = page(*(tmp_path / name for name in nets), out=tmp_path / "a.html")
+    assert re.findall(r"Epoch 1 of (\w, seed 0,) is wrong", found.text["mistakes"]) == ["A, seed 0,", "B, seed 0,"]
+    assert found.text[""].count(") seed 0, 2 epochs") == 2 and "seed0" not in found.source
+
+
+def test_a_run_whose_checkpoints_are_elsewhere_says_so(tmp_path, capsys):
+    run = fill(tmp_path / "run")
+    assert NOT_SHOWN in page(run, out=tmp_path / "a.html").text["mistakes"]
+    gone = f"its checkpoints are not in this folder ({run / 'checkpoints'} has none): name the one of its training"
+    assert f"worst mistakes are left out: {gone}" in capsys.readouterr().out
 
 
 def test_the_page_of_several_runs_is_written_here(tmp_path, monkeypatch):
@@ -204,7 +235,7 @@ def test_an_unfinished_run_is_shown_so_far(tmp_path):
     found = page(fill(tmp_path / "run", epochs=1, result=False), out=tmp_path / "a.html")
     assert ", 1 epoch, not finished" in found.text[""]
     assert "last epoch so far 1 0.5000 - -" in found.text["results"]
-    assert "there is none yet, because the run is not finished" in found.text["confusion"]
+    assert "columns are predictions. There is none yet, because the run is not" in found.text["confusion"]
     assert "a single epoch: a dot, which is hollow for training" in found.text["curves"]
 
 
@@ -229,8 +260,8 @@ def test_a_net_of_ones_own_is_shown_beside_a_net_of_the_library(photos, doubtful
     found = Page(tmp_path / "a.html")
     assert "left out" not in capsys.readouterr().out
     assert "BatchNormNet" in found.text[""]
-    notes = re.findall(r"Epoch [12] of (own|book) is wrong about \d of \d test pictures", found.text["mistakes"])
-    assert notes == ["own", "book"]
+    notes = re.findall(r"Epoch [12] of (\w), seed 0, is wrong about \d of \d test pictures", found.text["mistakes"])
+    assert notes == ["A", "B"]
     report.main([str(own)])
     assert NOT_SHOWN in Page(own / "report.html").text["mistakes"]
     assert "names the net 'tests.nets:BatchNormNet', which is not one of jaxconv's" in capsys.readouterr().out
@@ -238,7 +269,7 @@ def test_a_net_of_ones_own_is_shown_beside_a_net_of_the_library(photos, doubtful
 
 def test_what_is_wrong_is_named(tmp_path, capsys):
     none = tmp_path / "none"
-    refused = f"error: {none} is not the directory of a run, it has no config.json: name one that was trained\n"
+    refused = f"error: {none} is not a run directory (no config.json): use one that was trained\n"
     assert fails(capsys, none) == refused
     early = fill(tmp_path / "early", epochs=0, result=False)
     refused = f"error: {early} has no epoch in its metrics.jsonl: name a run that has finished one\n"

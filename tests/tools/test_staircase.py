@@ -1,4 +1,4 @@
-"""The rungs of tools.benchmarks.staircase compute the same; only their speed differs."""
+"""The stages of tools.benchmarks.staircase compute the same; only their speed differs."""
 
 import jax
 import numpy as np
@@ -22,24 +22,24 @@ def losses(name, steps=3):
 @pytest.mark.parametrize(
     "names", [["option", "pool"], pytest.param(["residual", "residual-option"], marks=pytest.mark.campaign)]
 )
-def test_rungs_of_one_net_have_the_same_losses(names):
+def test_stages_of_one_net_have_the_same_losses(names):
     first, second = map(losses, names)
     assert first == pytest.approx(second, rel=1e-4)
     assert len({round(loss, 3) for loss in first}) == 3  # the weights move
 
 
-def test_the_last_rung_is_the_net_of_the_package():
+def test_the_last_stage_is_the_net_of_the_package():
     def shapes(net):
         variables = jax.eval_shape(
             lambda x: net.init(jax.random.key(0), x, train=False), np.zeros((1, 150, 150, 3), "f")
         )
         return jax.tree.map(lambda leaf: leaf.shape, variables)
 
-    assert shapes(staircase.build(staircase.RUNGS["conv"])) == shapes(CatsDogsConvNet(dropout=0.5))
+    assert shapes(staircase.build(staircase.STAGES["conv"])) == shapes(CatsDogsConvNet(dropout=0.5))
 
 
 @pytest.mark.campaign
-def test_the_rungs_are_timed_in_turns(capsys):
+def test_the_stages_are_timed_in_turns(capsys):
     staircase.main(["--rounds", "1", "--only", "option", "residual-memory"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| + compiler option", "| the same + freed memory kept"]

@@ -42,10 +42,11 @@ def test_a_run_that_went_on_is_shown_anew_with_every_epoch_once(tmp_path):
     assert [path.name for path in (run / "tensorboard").iterdir()] == [tensorboard.FILE]
 
 
-def test_metrics_of_ones_own_are_shown_and_a_learning_rate_of_ones_own_is_not(tmp_path):
+def test_custom_metrics_are_shown_and_no_learning_rate_of_a_custom_optimizer(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     history.append_row(tmp_path / "run", row(1) | {"learning_rate": None, "val_metrics": {"top2": 0.75}})
     tensorboard.main([str(tmp_path / "run")])
+    assert capsys.readouterr().out == f"{tmp_path / 'run/tensorboard'}: 1 epoch\n"
     assert shown(tmp_path / "run", "val_top2") == [(1, 0.75)]
     tags = EventAccumulator(str(tmp_path / "run/tensorboard")).Reload().Tags()["scalars"]
     assert set(tags) == {*tensorboard.SCALARS, "val_top2"} - {"learning_rate"}
@@ -58,6 +59,6 @@ def test_what_is_wrong_is_named(tmp_path, capsys, monkeypatch):
         assert fails(capsys, none) == error
     run = write_numbers(tmp_path / "run", result=False)
     (run / "tensorboard").write_text("a file")
-    assert f"{run / 'tensorboard'} cannot be written (File exists): set it right" in fails(capsys, run)
+    assert f"{run / 'tensorboard'} cannot be written (File exists): fix this and try again" in fails(capsys, run)
     monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
     assert "tensorboardX is needed: pip install -e '.[tensorboard]'" in fails(capsys, run)

@@ -1,1 +1,1 @@
-"""The measurements of `tools.bench`, and `staircase`, a command of its own."""
+"""The measurements of `tools.bench`, and the command `staircase`."""

@@ -1,4 +1,4 @@
-"""The interface of a contestant in `tools.bench`, and jaxconv's own contestant."""
+"""The interface of a contestant in `tools.bench`, and jaxconv as a contestant."""
 
 import abc
 import functools
@@ -108,7 +108,7 @@ class Jaxconv(Contestant):
         feed, loss = Feed(self.train, training, seed=0, first_step=0), None
         for batch in itertools.islice(feed, training.steps_of_an_epoch(len(self.train))):
             before, (self.state, loss) = loss, compiled_train_step(self.state, batch)
-            jax.block_until_ready(before)  # one step ahead of the devices, as in jaxconv's own loop
+            jax.block_until_ready(before)  # one step ahead of the devices, as in jaxconv.loop
         self.state.sums.mean()
         evaluate(self.state, SplitDirectory(self.data, "validation", IMAGE_SIZE), BATCH)
         self.state = compiled_next_epoch(self.state)

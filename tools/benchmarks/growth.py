@@ -1,6 +1,6 @@
-"""The part `growth` of `tools.bench`: how jaxconv's cost grows with the number of pictures and of threads.
+"""The part `growth` of `tools.bench`: the cost of jaxconv against the number of pictures and of threads.
 
-Larger sets than the one given are links to its pictures, again and again. Every row comes from a process of its own.
+Larger sets than the given one are repeated links to its pictures. Every row comes from a separate process.
 """
 
 import itertools
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 SIZES = (2_000, 8_000, 25_000)
 EPOCHS = 2  # of each size
-LIMIT = 10**9  # bytes; the last size is measured once more with so much memory left
+LIMIT = 10**9  # bytes; the last size is measured once more with only this memory left
 THREADS = (0, 1, 2, 4, 8)
 Row = dict[str, Any]
 
 
 def measure(data: Path) -> dict[str, list[Row]]:
-    """Print both tables as they are measured; returns their rows."""
+    """Measure and print both tables; returns their rows."""
     sizes: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
@@ -61,10 +61,10 @@ def apart(function: Callable[..., Row], *arguments: Any) -> Row:
 
 
 def train(folder: Path, epochs: int, limit: int | None = None) -> Row:
-    """Epochs on the pictures of folder/train, less those that do not fill a batch; memory in MB.
+    """Epochs on the pictures of folder/train, without the pictures that do not fill a batch; memory in MB.
 
-    "beyond" is the memory held after each epoch, less the decoded pictures and what the process held before it read a
-    picture, with its programs compiled. From then on the process may take `limit` bytes more.
+    "beyond" is the memory after each epoch, less the decoded pictures and the memory before the first picture was read,
+    with compiled programs. From then on, the process may allocate `limit` more bytes.
     """
     import psutil
 
@@ -124,9 +124,9 @@ def _stream(source: Any, threads: int | None = None) -> "Iterator[Batch]":
 
 
 def _train_steps(state: "TrainState", stream: "Iterator[Batch]", steps: int) -> "tuple[TrainState, float]":
-    """The state after some steps, and the seconds that they waited for batches.
+    """The state after some steps, and the seconds spent waiting for batches.
 
-    jaxconv's `Feed` does the same with the number of threads that it chooses.
+    jaxconv's `Feed` does the same, but chooses the number of threads.
     """
     import jax
     import numpy as np
@@ -141,7 +141,7 @@ def _train_steps(state: "TrainState", stream: "Iterator[Batch]", steps: int) -> 
         waited += time.perf_counter() - asked
         placed = sharding.shard_batch({"image": batch["image"], "target": one_hot[batch["label"]]})
         before, (state, loss) = loss, compiled_train_step(state, placed)
-        jax.block_until_ready(before)  # one step ahead of the devices, as in jaxconv's own loop
+        jax.block_until_ready(before)  # one step ahead of the devices, as in jaxconv.loop
     jax.block_until_ready(loss)
     return state, waited
 

@@ -1,4 +1,4 @@
-"""Keras and PyTorch as contestants of `tools.bench`, each written as its own users would write it."""
+"""Keras and PyTorch as contestants of `tools.bench`, each written as its users would write it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +57,7 @@ class Keras(Contestant):
 
 
 class KerasGrain(Keras):
-    """Keras 3 with its own Grain loader, which does not augment."""
+    """Keras 3 with Keras's Grain loader, which does not augment."""
 
     def batches(self) -> Iterator[Any]:
         from keras.utils import image_dataset_from_directory
@@ -90,7 +90,7 @@ class Torch(Contestant):
         self.loss, self.torch = nn.BCEWithLogitsLoss(), torch
 
     def _images(self, images: Any) -> Any:
-        """Floats in the net's order of axes; the memory stays in that of the pictures, channels last."""
+        """Floats in the net's order of axes. In memory, they keep the order of the pictures, channels last."""
         return self.torch.as_tensor(images).to(self.device).permute(0, 3, 1, 2).float() / 255
 
     def train_step(self, batch: Batch) -> None:

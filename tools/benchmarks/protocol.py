@@ -1,4 +1,4 @@
-"""How contestants are measured: in processes of their own, asked in turns; and the table of their figures."""
+"""The measurement of contestants, which run in separate processes and take turns; and the table of results."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ WORKERS = "tools.benchmarks.workers"
 
 
 class Part(NamedTuple):
-    """Something to measure; a round asks a worker for `repeats` of `asked`."""
+    """A measurement: a round asks a worker for `repeats` of `asked`."""
 
     heading: str
     unit: str
@@ -39,12 +39,12 @@ PARTS = {
     "cold-start": Part("start to first step, nothing compiled before", "s", "train_step"),
     "warm-start": Part("start to first step, compiled before", "s", "train_step"),
 }
-Found = dict[str, list[float]]  # each contestant's figures, one a round
+Found = dict[str, list[float]]  # the numbers of each contestant, one per round
 Measure = Callable[[str, int], float]  # (what, repeats) to seconds, or to megabytes
 
 
 def serve(prepare: Callable[[], Measure]) -> None:
-    """Answer the requests on standard input, each a line of JSON such as ["infer", 10], with a number each."""
+    """Answer each request on standard input, a line of JSON such as ["infer", 10], with a number."""
     answers, sys.stdout = sys.stdout, sys.stderr  # a framework may print to standard output too
     measure = prepare()
     for line in sys.stdin:
@@ -55,7 +55,7 @@ def serve(prepare: Callable[[], Measure]) -> None:
 def working(
     name: str, data: Path, cache: Path, workers: str = WORKERS, one_core: bool = False
 ) -> Iterator[Callable[..., float]]:
-    """Start a contestant's process; yields a function (what, repeats=1) that asks it for a figure.
+    """Start a contestant's process, and yield a function (what, repeats=1) that asks it for a number.
 
     Raises:
         InputError: the process ended; the message has its last line of output.
@@ -132,7 +132,7 @@ def start(names: Sequence[str], data: Path, rounds: int) -> dict[str, Found]:
 
 
 def table(found: dict[str, Found]) -> str:
-    """The figures as Markdown: median, lowest and highest, and the ratio of jaxconv's median to each peer's."""
+    """The results as Markdown: median, lowest and highest, and the ratio of jaxconv's median to each peer's median."""
     lines = ["| | contestant | median | lowest to highest | jaxconv is |", "|---|---|---|---|---|"]
     for part, contestants in found.items():
         heading, unit, *_ = PARTS[part]
@@ -141,10 +141,10 @@ def table(found: dict[str, Found]) -> str:
             theirs = median(values)
             times = ours / theirs if unit.endswith("/s") else theirs / ours
             compared = "" if name == "jaxconv" else f"{times:.2f}x {'as small' if unit == 'MB' else 'as fast'}"
-            cells = [heading, name, f"{_figure(theirs)} {unit}", f"{_figure(min(values))} to {_figure(max(values))}"]
+            cells = [heading, name, f"{_number(theirs)} {unit}", f"{_number(min(values))} to {_number(max(values))}"]
             lines.append(f"| {' | '.join([*cells, compared])} |")
     return "\n".join(lines)
 
 
-def _figure(value: float) -> str:
+def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.3f}"

@@ -1,11 +1,11 @@
-"""What each step from plain Flax to jaxconv's training step is worth on this CPU, side by side.
+"""Measure the gain of each stage from plain Flax to jaxconv's training step on this CPU.
 
     python -m tools.benchmarks.staircase --rounds 5
 
-The rungs of the chapter's net take 32 pictures of 150x150 a step. The rungs of a small residual net with batch norm
-take 64 pictures of 96x96, and have nothing of jaxconv but its `jit` and its setting of memory. Every rung runs in a
-process of its own. The rungs take turns within every round, so that a busy machine slows all of them alike. The table
-has medians, with the best round.
+The stages of the chapter's net take 32 pictures of 150x150 per step. The stages of a small residual net with batch norm
+take 64 pictures of 96x96, and use only the `jit` and the memory setting of jaxconv. Every stage runs in a separate
+process. The stages take turns within every round, so that a busy machine slows all of them alike. The table has the
+median and the best round.
 """
 
 import contextlib
@@ -30,31 +30,31 @@ if TYPE_CHECKING:
     import optax
 
 
-class Rung(NamedTuple):
-    """A net, and the parts of jaxconv that it has."""
+class Stage(NamedTuple):
+    """A net, and the parts of jaxconv that it uses."""
 
     heading: str
     net: str
     option: bool = False  # the compiler option, by the project's `jit`
     pool: bool = False  # the gradient of max pooling
     memory: bool = False  # freed memory kept
-    conv: bool = False  # the convolution's own forward pass in training, and its kernel gradient
+    conv: bool = False  # jaxconv's convolution: its forward pass in training, and its kernel gradient
 
 
-RUNGS = {
-    "plain": Rung("plain Flax and `jax.jit`", "chapter"),
-    "option": Rung("+ compiler option", "chapter", True),
-    "pool": Rung("+ gradient of max pooling", "chapter", True, True),
-    "memory": Rung("+ freed memory kept", "chapter", True, True, True),
-    "conv": Rung("+ convolutions: jaxconv's net", "chapter", True, True, True, True),
-    "residual": Rung("a residual net, plain Flax and `jax.jit`", "residual"),
-    "residual-option": Rung("the same + compiler option", "residual", True),
-    "residual-memory": Rung("the same + freed memory kept", "residual", True, memory=True),
+STAGES = {
+    "plain": Stage("plain Flax and `jax.jit`", "chapter"),
+    "option": Stage("+ compiler option", "chapter", True),
+    "pool": Stage("+ gradient of max pooling", "chapter", True, True),
+    "memory": Stage("+ freed memory kept", "chapter", True, True, True),
+    "conv": Stage("+ convolutions: jaxconv's net", "chapter", True, True, True, True),
+    "residual": Stage("a residual net, plain Flax and `jax.jit`", "residual"),
+    "residual-option": Stage("the same + compiler option", "residual", True),
+    "residual-memory": Stage("the same + freed memory kept", "residual", True, memory=True),
 }
 SHAPES = {"chapter": (32, 150, 150, 3), "residual": (64, 96, 96, 3)}
 
 
-def build(rung: Rung) -> "nn.Module":
+def build(stage: Stage) -> "nn.Module":
     """A linen module of one logit."""
     import flax.linen as nn
 
@@ -64,8 +64,8 @@ def build(rung: Rung) -> "nn.Module":
         @nn.compact
         def __call__(self, x: Any, *, train: bool) -> Any:
             for features in (32, 64, 128, 128):
-                x = layers.Conv(features)(x) if rung.conv else nn.Conv(features, (3, 3), padding="VALID")(x)
-                x = nn.relu(layers.max_pool(x) if rung.pool else nn.max_pool(x, (2, 2), (2, 2)))
+                x = layers.Conv(features)(x) if stage.conv else nn.Conv(features, (3, 3), padding="VALID")(x)
+                x = nn.relu(layers.max_pool(x) if stage.pool else nn.max_pool(x, (2, 2), (2, 2)))
             x = nn.Dropout(0.5, deterministic=not train)(x.reshape(len(x), -1))
             x = nn.relu(nn.Dense(512)(x))
             return nn.Dense(1)(x)
@@ -83,7 +83,7 @@ def build(rung: Rung) -> "nn.Module":
                 x = nn.relu(y + norm()(nn.Conv(features, (1, 1), strides, use_bias=False)(x)))
             return nn.Dense(1)(x.mean((1, 2)))
 
-    return Chapter() if rung.net == "chapter" else Residual()
+    return Chapter() if stage.net == "chapter" else Residual()
 
 
 def step_function(model: "nn.Module", tx: "optax.GradientTransformation", labels: Any) -> Callable[..., Any]:
@@ -110,11 +110,11 @@ def step_function(model: "nn.Module", tx: "optax.GradientTransformation", labels
 
 
 class Worker:
-    """One rung, ready to be timed."""
+    """One stage, ready to be timed."""
 
     def __init__(self, name: str, learning_rate: float = 1e-4) -> None:
-        rung = RUNGS[name]
-        if rung.memory:
+        stage = STAGES[name]
+        if stage.memory:
             machine.keep_freed_memory()  # before JAX starts its threads
         import jax
         import jax.numpy as jnp
@@ -124,8 +124,8 @@ class Worker:
         from jaxconv.runtime.compilation import jit
         from jaxconv.training import optimizers
 
-        model, tx = build(rung), optimizers.make(Optimizer(learning_rate=learning_rate), 1)
-        rng, shape = np.random.default_rng(0), SHAPES[rung.net]
+        model, tx = build(stage), optimizers.make(Optimizer(learning_rate=learning_rate), 1)
+        rng, shape = np.random.default_rng(0), SHAPES[stage.net]
         self.images = rng.integers(0, 256, shape, dtype=np.uint8)
         labels = jnp.asarray(rng.integers(0, 2, shape[0]).astype(np.float32))
         variables = jax.jit(lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape[1:])), train=False))()
@@ -134,7 +134,7 @@ class Worker:
         def infer(state: Any, images: Any) -> Any:
             return model.apply({"params": state[0], **state[1]}, images.astype(jnp.float32) / 255, train=False)
 
-        compile_ = jit if rung.option else jax.jit
+        compile_ = jit if stage.option else jax.jit
         self._step, self._infer = compile_(step_function(model, tx, labels), donate_argnums=0), compile_(infer)
         self._state = params, collections, tx.init(params), jax.random.key(1)
         self._wait = jax.block_until_ready
@@ -159,7 +159,7 @@ class Worker:
 
 
 def measure(names: Sequence[str], rounds: int) -> list[str]:
-    """The lines of a Markdown table with a row for each rung."""
+    """The lines of a Markdown table with a row for each stage."""
     lines = ["| | training, images/s | inference, images/s | peak memory, MB |", "|---|---|---|---|"]
     with contextlib.ExitStack() as stack:
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -169,22 +169,23 @@ def measure(names: Sequence[str], rounds: int) -> list[str]:
         for what, repeats in {"train": 3, "infer": 6}.items():
             for round_ in range(-1, rounds):  # the first round compiles and warms up; it is not counted
                 for name, ask in asks.items():
-                    speed = repeats * SHAPES[RUNGS[name].net][0] / ask(what, repeats)
+                    speed = repeats * SHAPES[STAGES[name].net][0] / ask(what, repeats)
                     if round_ >= 0:
                         found[name].setdefault(what, []).append(speed)
         for name, ask in asks.items():
             peak = f"{ask('peak_mb'):,.0f}"
             cells = [f"{median(speeds):.0f} (best {max(speeds):.0f})" for speeds in found[name].values()]
-            lines.append(f"| {' | '.join([RUNGS[name].heading, *cells, peak])} |")
+            lines.append(f"| {' | '.join([STAGES[name].heading, *cells, peak])} |")
     return lines
 
 
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure the rungs, and print their table."""
+    """Measure the stages, and print their table."""
     parser = bare_parser("tools.benchmarks.staircase", __doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
-    parser.add_argument("--only", nargs="+", choices=RUNGS, default=[*RUNGS], metavar="RUNG", help=", ".join(RUNGS))
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="number of rounds (default: %(default)s)")
+    only_help = f"stages to measure, of {', '.join(STAGES)} (default: all)"
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=[*STAGES], metavar="STAGE", help=only_help)
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         raise InputError(f"--rounds is {arguments.rounds}: give a whole number above 0")
@@ -193,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1 and sys.argv[1] in RUNGS:
+    if len(sys.argv) > 1 and sys.argv[1] in STAGES:
         serve(lambda: Worker(sys.argv[1]).measure)
     else:
         main()

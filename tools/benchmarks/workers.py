@@ -1,7 +1,7 @@
 """The process of one contestant: `python -m tools.benchmarks.workers NAME DATA [--one-core]`.
 
 All contestants train the chapter's net with dropout by RMSprop, on batches of 32 pictures with the book's augmentation.
-`tools.benchmarks.protocol` says what the process reads and writes.
+`tools.benchmarks.protocol` describes the input and output of the process.
 """
 
 import collections
