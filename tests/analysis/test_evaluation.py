@@ -131,7 +131,7 @@ def test_pictures_that_moved_or_changed_are_not_taken_for_those_of_the_run(root,
         read_split(net, None, "test")
     shutil.copytree(root / "photos", "photos")
     Path("photos/test/cats/cat.2.png").unlink()
-    with pytest.raises(InputError, match=r"photos no longer holds the test pictures that .*/run was made with: name"):
+    with pytest.raises(InputError, match=r"photos no longer holds the test pictures that .*/run was made with: give"):
         read_split(net, None, "test")
     assert len(read_split(net, Path("photos"), "test")[0]) == 2  # as they are now
     assert len(read_split(net, None, "validation")[0]) == 5

@@ -84,11 +84,11 @@ def test_a_checkpoint_of_another_net_is_no_damage(two_checkpoints):
         restore_variables(folder / "checkpoints", shapes, SETTINGS, best=False)
 
 
-def test_a_damaged_proof_of_the_best_is_not_passed_over(two_checkpoints, tmp_path):
+def test_a_damaged_proof_of_the_best_is_not_skipped(two_checkpoints, tmp_path):
     """The newest would be another net's answer, without a word."""
     folder = shutil.copytree(two_checkpoints, tmp_path / "run") / "checkpoints"
     (folder / "1/proof.json").write_text("{}")
-    with pytest.raises(InputError, match=r"holds a damaged checkpoint \(1: ValueError: proof.json is not what was"):
+    with pytest.raises(InputError, match=r"holds a damaged checkpoint \(1: ValueError: proof.json was changed"):
         restore_variables(folder, shapes_of(DenseNet()), SETTINGS, best=True)
     (folder / "1/proof.json").unlink()
     (folder / "1/proof.json").mkdir()

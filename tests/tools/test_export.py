@@ -34,7 +34,7 @@ fails = functools.partial(commands.fails, export.main)
 def example() -> str:
     """The program in the module's docstring, which users copy."""
     lines = export.__doc__.partition("    import json\n")
-    program, _, _ = (lines[1] + lines[2]).partition("\n\nJAX promises")
+    program, _, _ = (lines[1] + lines[2]).partition("\n\nJAX guarantees")
     return textwrap.dedent(program)
 
 

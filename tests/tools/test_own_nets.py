@@ -96,7 +96,7 @@ def test_without_the_flag_the_tool_asks_for_it(tool, arguments, run, tmp_path, m
             "SizedNet does not take the options in config.json (SizedNet.__init__() got an unexpected",
         ),
         ("tests.nets:SmallNet", "SmallNet does not take the options in config.json ("),
-        ("tests.nets:sized", "is of another net or optimizer: params/"),
+        ("tests.nets:sized", "is of another net or optimizer: collections/"),
     ],
 )
 def test_a_flag_that_names_no_net_of_the_run_is_refused(model, said, run, picture, capsys):
