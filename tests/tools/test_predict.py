@@ -130,7 +130,7 @@ def test_a_directory_that_is_no_run_is_named(run, tmp_path, capsys):
     assert f"error: {tmp_path} is not a run directory (no config.json): use one" in error
     (tmp_path / "seed3").symlink_to(run)
     error = fails(capsys, tmp_path, "picture.png")
-    assert f"it has no config.json: name that of one of its seeds, such as {tmp_path / 'seed3'}" in error
+    assert f"is not a run directory (no config.json): use one of its seeds, such as {tmp_path / 'seed3'}" in error
 
 
 def test_a_closed_pipe_ends_the_command_without_a_word(run, pictures, tmp_path):
