@@ -59,7 +59,7 @@ def _write_layers(predictor: "Predictor", image: "np.ndarray", first: str, layer
     for name, maps in interpret.activations(predictor, image).items():
         rows, columns, filters = maps.shape
         silent = int((maps.max((0, 1)) == 0).sum())
-        title = f"{name}: {filters} maps of {rows}x{columns}, {silent or 'none'} of them silent"
+        title = f"{name}: {filters} feature maps of {rows}x{columns}, {silent or 'none'} of them silent"
         interpret_figures.write_activations(maps, folder / f"activations_{file_name(name)}.png", title)
     kernels = interpret.kernels(predictor, first)
     title = f"{first}: {len(kernels)} kernels of {'x'.join(map(str, kernels.shape[1:]))}"
