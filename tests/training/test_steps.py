@@ -16,7 +16,7 @@ from jaxconv.training.steps import compiled_eval_step as eval_step
 from jaxconv.training.steps import compiled_train_step as train_step
 from tests.nets import SmallNet
 
-SHAPE = (46, 46, 3)
+SHAPE, SMALL = (46, 46, 3), (12, 12, 3)
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -30,19 +30,15 @@ def rmsprop(learning_rate: float = 1e-4):
     return optimizers.make(Optimizer(learning_rate=learning_rate), 100)
 
 
-def new_state(dropout: float = 0.0, seed: int = 0, learning_rate: float = 1e-4, **options):
-    return create_state(CatsDogsConvNet(dropout=dropout), SHAPE, rmsprop(learning_rate), seed, **options)
-
-
-def small_state(**options):
-    return create_state(SmallNet(), (12, 12, 3), rmsprop(1e-2), 0, **options)
+def small_state(seed: int = 0, learning_rate: float = 1e-2, **options):
+    return create_state(SmallNet(), SMALL, rmsprop(learning_rate), seed, **options)
 
 
 def test_equal_models_are_one_program():
     """Else each run in a notebook would compile its own, and keep it."""
     counts = []
     for _ in range(2):
-        train_step(create_state(SmallNet(), (12, 12, 3), rmsprop(), 0), random_batch(2, (12, 12, 3)))
+        train_step(create_state(SmallNet(), SMALL, rmsprop(), 0), random_batch(2, SMALL))
         counts.append(train_step.compiled._cache_size())
     assert counts[0] == counts[1]
 
@@ -55,7 +51,7 @@ def test_a_step_equals_the_plain_formulation(platform, monkeypatch):
     """
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arguments, **choices: choices[platform](*arguments))
     monkeypatch.setattr(layers, "GROUP_VALUES", 3 * (SHAPE[0] * SHAPE[1] * 3 + 44 * 44 * 32))
-    state, batch = new_state(), random_batch(6)
+    state, batch = create_state(CatsDogsConvNet(), SHAPE, rmsprop(), 0), random_batch(6)
     params = jax.tree.map(np.asarray, state.params)
 
     def plain(params):
@@ -87,7 +83,7 @@ def test_a_step_equals_the_plain_formulation(platform, monkeypatch):
 
 
 def test_the_loss_falls_on_one_batch_and_nothing_is_compiled_again():
-    state, batch = new_state(), random_batch(8)
+    state, batch = small_state(), random_batch(8, SMALL)
     before = train_step.compiled._cache_size()
     losses = []
     for _ in range(25):
@@ -99,18 +95,18 @@ def test_the_loss_falls_on_one_batch_and_nothing_is_compiled_again():
 
 
 def test_the_old_state_s_memory_is_given_to_the_new():
-    state = new_state()
+    state = small_state()
     old = state.params["Dense_0"]["kernel"]
-    train_step(state, random_batch(8))
+    train_step(state, random_batch(8, SMALL))
     assert old.is_deleted()
 
 
 def test_dropout_depends_on_the_key_of_the_seed_and_the_step_alone():
-    batch = random_batch(8)
+    batch = random_batch(8, SMALL)
 
     def losses(seed):
-        state = new_state(dropout=0.5, learning_rate=1e-12)  # weights stay, so masks show
-        state, found = state.replace(key=jax.random.clone(new_state(seed=seed).key)), []
+        state = small_state(learning_rate=1e-12)  # weights stay, so masks show
+        state, found = state.replace(key=jax.random.clone(small_state(seed=seed).key)), []
         for _ in range(3):
             state, loss = train_step(state, batch)
             found.append(float(loss))
@@ -123,13 +119,13 @@ def test_dropout_depends_on_the_key_of_the_seed_and_the_step_alone():
 
 
 def test_seeds_make_other_weights():
-    kernels = [new_state(seed=seed).params["Conv_0"]["kernel"] for seed in (0, 0, 1)]
+    kernels = [small_state(seed=seed).params["Conv_0"]["kernel"] for seed in (0, 0, 1)]
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert (kernels[0] != kernels[2]).all()
 
 
 def test_evaluation_counts_each_masked_row_once_without_dropout():
-    state, batch = new_state(dropout=0.5), random_batch(7)
+    state, batch = small_state(), random_batch(7, SMALL)
     before = eval_step.compiled._cache_size()
     whole = eval_step(state, batch | {"mask": np.ones(7, bool)})
     parts = [eval_step(state, batch | {"mask": np.arange(7) % 2 == part}) for part in (0, 1)]
@@ -140,19 +136,19 @@ def test_evaluation_counts_each_masked_row_once_without_dropout():
 
 
 def test_states_for_evaluation_share_one_compilation():
-    model, batch = CatsDogsConvNet(), random_batch(5)
-    states = [evaluation_state(model, jax.device_get(new_state(seed=seed).variables)) for seed in (0, 1)]
+    model, batch = SmallNet(), random_batch(5, SMALL)
+    states = [evaluation_state(model, jax.device_get(small_state(seed=seed).variables)) for seed in (0, 1)]
     before = eval_step.compiled._cache_size()
     losses = [float(eval_step(state, batch)["loss"]) for state in states]
     assert eval_step.compiled._cache_size() == before + 1
-    assert losses[0] == pytest.approx(float(eval_step(new_state(seed=0), batch)["loss"])) != losses[1]
+    assert losses[0] == pytest.approx(float(eval_step(small_state(seed=0), batch)["loss"])) != losses[1]
 
 
 def test_the_confusion_matrix_has_labels_as_rows():
-    state = new_state()
+    state = small_state()
     bias = state.params["Dense_1"] | {"bias": jnp.array([1e3])}  # always the second class
     state = state.replace(params=state.params | {"Dense_1": bias})
-    batch = random_batch(8) | {"label": np.array([0, 0, 0, 1, 1, 1, 1, 1], np.int32)}
+    batch = random_batch(8, SMALL) | {"label": np.array([0, 0, 0, 1, 1, 1, 1, 1], np.int32)}
     sums = eval_step(state, batch)
     assert sums["confusion"].tolist() == [[0, 3], [0, 5]]
 
@@ -178,7 +174,7 @@ def test_models_without_a_hash_are_trained_too():
 
 def test_the_steps_are_pure_functions_that_anybody_may_scan_differentiate_and_jit():
     """Which JAX refuses for a function that is jitted with compiler options, as the project's own are."""
-    batch = {name: jnp.asarray(array) for name, array in random_batch(4, (12, 12, 3)).items()}
+    batch = {name: jnp.asarray(array) for name, array in random_batch(4, SMALL).items()}
 
     scanned, sums = jax.jit(lambda s: jax.lax.scan(lambda s, _: steps.train_step(s, batch), s, None, 3))(small_state())
     one_by_one, losses = small_state(), []
@@ -262,7 +258,7 @@ def test_a_net_with_batch_norm_has_the_gradients_of_a_plain_jit(conv):
 
 def test_sums_of_the_epoch_are_in_the_state():
     """Loss, hits and pictures add up over the steps, and the first step that is not finite is known."""
-    state, batch, losses = small_state(), random_batch(6, (12, 12, 3)), []
+    state, batch, losses = small_state(), random_batch(6, SMALL), []
     for _ in range(3):
         state, loss = train_step(state, batch)
         losses.append(float(loss))
@@ -276,7 +272,7 @@ def test_sums_of_the_epoch_are_in_the_state():
 
 @pytest.mark.parametrize("place", ["params", "target"])
 def test_the_first_step_that_is_not_finite_is_known(place):
-    state, batch = small_state(), random_batch(6, (12, 12, 3))
+    state, batch = small_state(), random_batch(6, SMALL)
     state, _ = train_step(state, batch)
     if place == "params":
         params = jax.tree.map(jnp.copy, state.params)
@@ -290,7 +286,7 @@ def test_the_first_step_that_is_not_finite_is_known(place):
 
 
 def test_label_smoothing_moves_the_training_loss_and_leaves_the_others_comparable():
-    batch = random_batch(6, (12, 12, 3))
+    batch = random_batch(6, SMALL)
     plain, smooth = small_state(), small_state(label_smoothing=0.3)
     evaluations = [eval_step(state, batch) for state in (plain, smooth)]
     assert float(evaluations[0]["loss"]) == float(evaluations[1]["loss"])
@@ -303,7 +299,7 @@ def test_a_loss_of_one_s_own_and_metrics():
     def squared(logits, targets):
         return jnp.square(jax.nn.sigmoid(logits[:, 0]) - targets[:, 1])
 
-    batch = random_batch(6, (12, 12, 3))
+    batch = random_batch(6, SMALL)
     state = small_state(loss_fn=squared, metric_fns=(("squared", squared), ("nats", cross_entropy)))
     sums, plain = eval_step(state, batch), eval_step(small_state(), batch)
     assert float(sums["loss"]) == float(sums["squared"]) != float(plain["loss"])
@@ -329,7 +325,7 @@ class Sowing(nn.Module):
 
 def test_statistics_are_kept_and_sown_losses_are_added_not_kept():
     """The running mean by hand; the loss is the cross-entropy and the penalty."""
-    batch = random_batch(6, (12, 12, 3))
+    batch = random_batch(6, SMALL)
     state = create_state(Sowing(), (12, 12, 3), optax.sgd(0.0), 0)
     assert set(state.collections) == {"batch_stats"}
     kernel, bias = (np.asarray(state.params["Dense_0"][name], np.float64) for name in ("kernel", "bias"))
