@@ -146,8 +146,8 @@ def test_states_for_evaluation_share_one_compilation():
 
 def test_the_confusion_matrix_has_labels_as_rows():
     state = small_state()
-    bias = state.params["Dense_1"] | {"bias": jnp.array([1e3])}  # always the second class
-    state = state.replace(params=state.params | {"Dense_1": bias})
+    bias = state.params["Dense_0"] | {"bias": jnp.array([1e3])}  # the head; always the second class
+    state = state.replace(params=state.params | {"Dense_0": bias})
     batch = random_batch(8, SMALL) | {"label": np.array([0, 0, 0, 1, 1, 1, 1, 1], np.int32)}
     sums = eval_step(state, batch)
     assert sums["confusion"].tolist() == [[0, 3], [0, 5]]
