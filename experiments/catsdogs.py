@@ -6,14 +6,14 @@
     python -m experiments.catsdogs --data demo          # drawn pictures; nothing is downloaded
 
 With --aug or --dropout alone, all other settings are the same as with both, so that the four runs separate the two
-effects. The README has the expected results and training times.
+effects. --recipe chooses other settings than the book's. The README has the expected results and training times.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import common, photos
+from experiments import photos
 from experiments.launch import launch
 from jaxconv.runtime.cli import one_line_errors
 from jaxconv.runtime.errors import InputError
@@ -44,6 +44,10 @@ def read(data: str) -> "Splits":
         return read_splits(demo.write(DEMO_FOLDER), image_size)
     if not Path(data).is_dir():
         split = "python -m tools.split_catsdogs"
+        if Path(data).is_file():
+            raise InputError(
+                f"--data {data} is a file: of an archive, make a folder ({split} --source {data} --dest DIR)"
+            )
         raise InputError(
             f"--data {data} does not exist: make it from Kaggle's archive ({split} --source train.zip --dest {data}), "
             f"or download the photos ({split} --download --dest {data}), or take drawn pictures (--data demo)"
@@ -61,7 +65,7 @@ def read(data: str) -> "Splits":
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     assert __doc__
-    flags = photos.parser("experiments.catsdogs", __doc__)
+    flags = photos.parser("experiments.catsdogs", __doc__, recipe="book")
     flags.add_argument(
         "--data",
         default=DATA,
@@ -69,26 +73,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         help='folder with train, validation and test, or "demo" (default: %(default)s)',
     )
     arguments = flags.parse_args(argv)
-    training, variant = photos.settings(arguments, photos.IMAGE_SIZE)
+    chosen = photos.choose(arguments, photos.IMAGE_SIZE)
+    model = photos.net(chosen.dropout, arguments.dtype, 2)
     if arguments.summary:
-        photos.print_summary(arguments, photos.IMAGE_SIZE, 2)
+        photos.print_summary(model, photos.IMAGE_SIZE)
         return
     splits = read(arguments.data)
     from jaxconv.runs.settings import describe_data
 
     drawn = arguments.data == "demo"
-    variant = f"demo-{variant}" if drawn else variant
-    repeats_book = common.is_book(training, photos.book(arguments.aug, arguments.dropout))
+    variant = f"demo-{chosen.variant}" if drawn else chosen.variant
     launch(
         arguments,
-        photos.net(arguments, 2),
+        model,
         splits,
-        training,
+        chosen.training,
         experiment="catsdogs",
         variant=variant,
         title=f"cats against dogs, {variant}",
         data=describe_data(splits, kind="drawn" if drawn else "photos"),
-        book=BOOK_RESULTS.get(variant) if repeats_book else None,
+        book=BOOK_RESULTS.get(variant) if chosen.repeats_recipe else None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from jaxconv.config import Schedule, Setting, Training
+from jaxconv.config import Augmentation, Schedule, Setting, Training
 from jaxconv.runtime.cli import add_low_memory, bare_parser
 from jaxconv.runtime.errors import InputError
 
@@ -27,11 +27,12 @@ def parser(
     batch_size: str,
     learning_rate: str,
     steps_per_epoch: str,
+    schedule: str = "constant",
     validated_on_test: bool = False,
 ) -> argparse.ArgumentParser:
     """A parser with the common flags.
 
-    Four arguments are the defaults in words, for `--help`. With `validated_on_test`, there is no flag that would choose
+    Five arguments are the defaults in words, for `--help`. With `validated_on_test`, there is no flag that would choose
     by val_loss.
     """
     flags = bare_parser(command, docstring)
@@ -50,7 +51,7 @@ def parser(
         "--learning-rate", type=float, metavar="X", help=f"learning rate of RMSprop (default: {learning_rate})"
     )
     schedules = [name for name in get_args(Schedule) if not (validated_on_test and name == "plateau")]
-    flags.add_argument("--schedule", choices=schedules, help="schedule of the learning rate (default: constant)")
+    flags.add_argument("--schedule", choices=schedules, help=f"schedule of the learning rate (default: {schedule})")
     if not validated_on_test:
         flags.add_argument("--patience", type=int, metavar="N", help="stop once val_loss has not fallen for N epochs")
     _add_training(flags)
@@ -130,8 +131,19 @@ def changes(training: Training, book: Training) -> list[str]:
         f"epochs{training.epochs}": training.schedule == "cosine" and training.epochs != book.epochs,
         f"ema{training.ema}": training.ema != book.ema,
         f"patience{training.patience}": training.patience != book.patience,
+        f"{training.class_weights}": training.class_weights != book.class_weights,
     }
-    return [name for name, changed in parts.items() if changed]
+    changed = [name for name, changed in parts.items() if changed]
+    return [*_changes_of_augmentation(training.augmentation, book.augmentation), *changed]
+
+
+def _changes_of_augmentation(new: Augmentation | None, old: Augmentation | None) -> list[str]:
+    if new is None or old is None:
+        return []
+    numbers = {"rotation": new.rotation_deg, "shift": new.shift, "shear": new.shear_deg, "zoom": new.zoom}
+    before = (old.rotation_deg, old.shift, old.shear_deg, old.zoom)
+    parts = [f"{name}{value:g}" for (name, value), was in zip(numbers.items(), before, strict=True) if value != was]
+    return parts + ([] if new.flip == old.flip else ["flip" if new.flip else "no-flip"])
 
 
 def is_book(training: Training, book: Training) -> bool:

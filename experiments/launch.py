@@ -1,13 +1,13 @@
-"""Training of one or several seeds, and the last lines that a command prints."""
+"""Training of one or several seeds."""
 
 import argparse
 import contextlib
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from experiments.closing import print_results
 from jaxconv.config import Config, Data, Training
 from jaxconv.runtime.cli import quiet_orbax
 from jaxconv.runtime.errors import InputError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import flax.linen as nn
 
     from jaxconv.data.records import Splits
-    from jaxconv.runs.history import EpochResult, Highest, Result
+    from jaxconv.runs.history import Result
 
 
 def launch(
@@ -70,8 +70,9 @@ def train(
         InputError: as `settings.configure`, `directory.claim` and `loop.train`, or a directory cannot be written.
     """
     from jaxconv.runs import directory, settings
-    from jaxconv.runtime.compilation import use_cache
+    from jaxconv.runtime.compilation import start_backend, use_cache
 
+    start_backend()
     use_cache()
     quiet_orbax()
     own = settings.NOTHING
@@ -127,58 +128,12 @@ def seed_workdirs(workdir: Path, seed: int, seeds: int) -> dict[int, Path]:
 
 def _sum_up(workdir: Path, workdirs: Mapping[int, Path], results: list["Result"], title: str) -> None:
     """Write result.json and the figures of several seeds."""
-    from jaxconv.analysis.comparison import spread
     from jaxconv.runs import figures, history
     from jaxconv.runs.directory import cannot_be_written
     from jaxconv.runtime.files import write_json
 
     try:
-        write_json(workdir / history.RESULT, {"seeds": [*workdirs]} | spread(results))
+        write_json(workdir / history.RESULT, {"seeds": [*workdirs]} | history.spread(results))
         figures.write_seeds([history.read_rows(path) for path in workdirs.values()], workdir / "figures", title)
     except OSError as error:
         raise cannot_be_written(workdir, error) from error
-
-
-def print_results(results: Sequence["Result"], class_names: Sequence[str], book: str | None) -> None:
-    """Print the results of one or several seeds, and two results for comparison.
-
-    These are the accuracy of always answering the most frequent class and, for a run that repeats the book, its result.
-    """
-    for what, tested in (("last epoch", [r.last for r in results]), ("lowest val_loss", [r.best for r in results])):
-        if (found := [one for one in tested if one is not None]) == tested:
-            accuracies = [_mean([one.val_acc for one in found]), _mean([one.test_acc for one in found])]
-            print(f"{what}: {_epochs(found)}  val_acc {accuracies[0]}  test_acc {accuracies[1]}")
-    averaged = [min(10, result.last.epoch) for result in results]
-    if max(averaged) > 1:
-        mean = _mean([result.val_acc_mean_last_10 for result in results])
-        print(f"val_acc, mean of the last {_span(averaged)} epochs: {mean}")
-    highest = [result.highest_val_acc for result in results if result.highest_val_acc]
-    if any(map(_is_another, results)):
-        print(f"highest val_acc: {_epochs(highest)}  {_mean([one.val_acc for one in highest])}")
-    counts = [sum(row) for row in results[0].last.test_confusion]
-    share, commonest = max(counts) / sum(counts), class_names[counts.index(max(counts))]
-    print(f"baseline (always {commonest!r}): test_acc {share:.4f}")
-    if book:
-        print(f"for comparison: {book}")
-
-
-def _is_another(result: "Result") -> bool:
-    """Whether the epoch of the highest val_acc is neither the last nor the best."""
-    epochs = [one.epoch for one in (result.last, result.best) if one]
-    return result.highest_val_acc is not None and result.highest_val_acc.epoch not in epochs
-
-
-def _epochs(found: Sequence["EpochResult | Highest"]) -> str:
-    numbers = {one.epoch for one in found}
-    return f"epoch{'s' if len(numbers) > 1 else ''} {_span(numbers)}"
-
-
-def _span(numbers: Collection[int]) -> str:
-    """A number; of several seeds the range."""
-    return f"{min(numbers)} to {max(numbers)}" if len({*numbers}) > 1 else f"{min(numbers)}"
-
-
-def _mean(values: Sequence[float]) -> str:
-    """A number; of several seeds the mean, the sample standard deviation and the range."""
-    around = f" ± {stdev(values):.4f} ({min(values):.4f} to {max(values):.4f})" if len(values) > 1 else ""
-    return f"{fmean(values):.4f}{around}"

@@ -1,11 +1,13 @@
-"""Common parts of the experiments on photos: the flags, the chapter's settings and its net."""
+"""Common parts of the experiments on photos: the flags, the settings from a recipe and the flags, and the net."""
 
 import argparse
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from experiments import common
-from jaxconv.config import BOOK_AUGMENTATION, MAX_VALUES, Training
+import msgspec
+
+from experiments import common, recipes
+from jaxconv.config import MAX_VALUES, Augmentation, Training
 from jaxconv.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,63 +16,97 @@ if TYPE_CHECKING:
 IMAGE_SIZE = 150  # pixels
 SMALLEST = 46  # in a smaller image, the four poolings leave nothing
 LARGEST = math.isqrt(MAX_VALUES // 3)
+OF_RECIPE = "the recipe's"
+RANGES = {
+    "rotation_deg": "rotate by up to X degrees",
+    "shift": "shift by up to this share of a side, such as 0.1",
+    "shear_deg": "shear by up to X degrees",
+    "zoom": "enlarge or shrink by up to this share, such as 0.1",
+}
 
 
-def parser(experiment: str, docstring: str) -> argparse.ArgumentParser:
-    """A parser with the flags of an experiment on photos, without --data."""
-    with_either = "{}, or {} with --aug or --dropout"
-    flags = common.parser(
-        experiment,
-        docstring,
-        epochs=with_either.format(30, 100),
-        batch_size=with_either.format(20, 32),
-        learning_rate="1e-4",
-        steps_per_epoch="100",
+class Chosen(NamedTuple):
+    """What the flags choose: the settings, whether there is dropout, and the name of the variant."""
+
+    training: Training
+    dropout: bool
+    variant: str
+    repeats_recipe: bool
+
+
+def parser(experiment: str, docstring: str, recipe: str) -> argparse.ArgumentParser:
+    """A parser with the flags of an experiment on photos, without --data; `recipe` is the default recipe."""
+    numbers = dict.fromkeys(("epochs", "batch_size", "learning_rate", "steps_per_epoch"), OF_RECIPE)
+    flags = common.parser(experiment, docstring, **numbers, schedule=OF_RECIPE, validated_on_test=False)
+    described = "; ".join(f"{name}: {words}" for name, words in recipes.NAMES.items())
+    flags.add_argument(
+        "--recipe",
+        choices=recipes.NAMES,
+        default=recipe,
+        help=f"the settings to begin with. {described} (default: %(default)s)",
     )
-    flags.add_argument("--aug", action="store_true", help="rotate, shift, shear, zoom and flip the pictures at random")
-    flags.add_argument("--dropout", action="store_true", help="drop half of the features before the dense layers")
+    flags.set_defaults(usual_recipe=recipe)
+    switch = argparse.BooleanOptionalAction
+    flags.add_argument("--aug", action=switch, help="change the training pictures at random (default: the recipe's)")
+    for name, what in RANGES.items():
+        flags.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help=f"--aug: {what}")
+    flags.add_argument("--flip", action=switch, help="--aug: mirror every second picture")
+    flags.add_argument(
+        "--dropout", action=switch, help="drop half of the features before the dense layers (default: the recipe's)"
+    )
+    flags.add_argument(
+        "--class-weights",
+        choices=("balanced",),
+        help="give every class the same weight in the loss, however many pictures it has",
+    )
     return flags
 
 
-def book(aug: bool, dropout: bool) -> Training:
-    """The chapter's settings: code 5-8 for the plain net, 5-14 for the others."""
-    if aug or dropout:
-        augmentation = BOOK_AUGMENTATION if aug else None
-        return Training(epochs=100, steps_per_epoch=100, batch_size=32, augmentation=augmentation)
-    return Training(epochs=30, steps_per_epoch=100, batch_size=20)
-
-
-def settings(arguments: argparse.Namespace, image_size: int) -> tuple[Training, str]:
-    """The settings from the flags, and the name of the variant, such as plain or aug-dropout-96px-lr0.001.
+def choose(arguments: argparse.Namespace, image_size: int) -> Chosen:
+    """The settings from the recipe and the flags, and the name of the variant, such as plain or aug-dropout-96px.
 
     Raises:
-        InputError: a number is out of bounds; the message names its flag.
+        InputError: a number is out of bounds, or a flag needs --aug; the message names the flag.
     """
     if image_size < SMALLEST:
         raise InputError(f"--image-size is {image_size}: this net needs {SMALLEST} pixels or more")
     if image_size > LARGEST:
         raise InputError(f"--image-size is {image_size}: give at most {LARGEST} pixels")
-    chapter = book(arguments.aug, arguments.dropout)
-    training = common.training(arguments, chapter)
+    recipe = recipes.recipe(arguments.recipe, arguments.aug, arguments.dropout)
+    training = common.training(arguments, recipe.training)
+    training = msgspec.structs.replace(training, augmentation=_augmentation(arguments, recipe.training.augmentation))
+    augmented = training.augmentation is not None
     parts = {
-        "plain": not (arguments.aug or arguments.dropout),
-        "aug": arguments.aug,
-        "dropout": arguments.dropout,
+        arguments.recipe: arguments.recipe != arguments.usual_recipe,
+        "plain": not (augmented or recipe.dropout),
+        "aug": augmented,
+        "dropout": recipe.dropout,
         f"{image_size}px": image_size != IMAGE_SIZE,
         arguments.dtype: arguments.dtype != "float32",
     }
-    return training, "-".join([*(name for name, on in parts.items() if on), *common.changes(training, chapter)])
+    changes = common.changes(training, recipe.training)
+    variant = "-".join([*(name for name, on in parts.items() if on), *changes])
+    repeats = not changes and training.epochs == recipe.training.epochs
+    return Chosen(training, recipe.dropout, variant, repeats)
 
 
-def net(arguments: argparse.Namespace, classes: int) -> "nn.Module":
+def _augmentation(arguments: argparse.Namespace, of_recipe: Augmentation | None) -> Augmentation | None:
+    given = {name: getattr(arguments, name) for name in (*RANGES, "flip") if getattr(arguments, name) is not None}
+    if of_recipe is None and given:
+        first = next(iter(given)) if arguments.flip is not False else "no_flip"
+        raise InputError(f"--{first.replace('_', '-')} changes the augmentation: give --aug too")
+    return of_recipe and common.replaced(of_recipe, given)
+
+
+def net(dropout: bool, dtype: str, classes: int) -> "nn.Module":
     """The chapter's net, with a dropout of one half or without dropout."""
     from jaxconv.models import CatsDogsConvNet
 
-    return CatsDogsConvNet(0.5 if arguments.dropout else 0.0, arguments.dtype, classes)
+    return CatsDogsConvNet(0.5 if dropout else 0.0, dtype, classes)
 
 
-def print_summary(arguments: argparse.Namespace, image_size: int, classes: int) -> None:
+def print_summary(model: "nn.Module", image_size: int) -> None:
     """Print the layers and parameters of the net."""
     from jaxconv.models.summary import summary
 
-    print(summary(net(arguments, classes), (image_size, image_size, 3)))
+    print(summary(model, (image_size, image_size, 3)))

@@ -4,12 +4,13 @@ Every value is checked against its type and bounds when a setting is made. A fie
 value differs from the value of the run: refuse (the default), allow it (`MAY_CHANGE`), or ignore it (`INFORMATIONAL`).
 """
 
-import json
 import math
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
+
+from jaxconv.runtime.errors import short, wanted
 
 FORMAT = 2  # the version of the run directory's layout; a directory of another version is refused
 MAX_VALUES = 1 << 26  # height x width x channels of an image that a net is trained on
@@ -47,7 +48,7 @@ class Setting(Struct, frozen=True, forbid_unknown_fields=True):
             try:
                 converted = msgspec.convert(msgspec.to_builtins(value), kind)
             except (msgspec.ValidationError, TypeError, RecursionError) as error:
-                raise ValueError(f"{name} is {short(value)}: give {_wanted(kind) or error}") from None
+                raise ValueError(f"{name} is {short(value)}: give {wanted(kind) or error}") from None
             msgspec.structs.force_setattr(self, name, converted)  # as it will be read: 40 for a float is 40.0
 
 
@@ -89,7 +90,8 @@ class Training(Setting, frozen=True, kw_only=True):
     An epoch takes every picture once, or `steps_per_epoch` batches of an endless stream. With `patience`, training ends
     once val_loss has not improved for so many epochs. `ema` is the decay of an exponential moving average of the
     weights; validation, test and prediction then use the average. `label_smoothing` spreads this share of each training
-    target evenly over all classes. Checkpoints are saved after each epoch, and every `checkpoint_every` steps in it.
+    target evenly over all classes. With balanced `class_weights`, every class has the same weight in the loss, however
+    many pictures it has. Checkpoints are saved after each epoch, and every `checkpoint_every` steps in it.
     With `fit(tx=...)`, `optimizer` is None. `given` has the names of a custom optimizer, loss and metrics.
     """
 
@@ -99,6 +101,7 @@ class Training(Setting, frozen=True, kw_only=True):
     optimizer: Optimizer | None = Optimizer()
     augmentation: Augmentation | None = None
     label_smoothing: Share = 0.0
+    class_weights: Literal["balanced"] | None = None
     ema: Between | None = None
     patience: Positive | None = None
     checkpoint_every: Annotated[Positive | None, MAY_CHANGE] = None
@@ -148,6 +151,11 @@ class Data(Setting, frozen=True, kw_only=True):
             raise ValueError(f"class_names is {short(self.class_names)}: give each class a different name")
 
     @property
+    def final_split(self) -> str:
+        """The split of the final scores: test, or validation if there are no test pictures."""
+        return "validation" if "validation" in self.counts and "test" not in self.counts else "test"
+
+    @property
     def validated_on_test(self) -> bool:
         """Whether the validation pictures are the test pictures, by which nothing may be chosen."""
         return "test" in self.fingerprint and self.fingerprint["test"] == self.fingerprint.get("validation")
@@ -180,21 +188,3 @@ class Config(Setting, frozen=True, kw_only=True):
     def steps_of_an_epoch(self) -> int:
         """The number of steps of an epoch; 1 for an imported net, whose only checkpoint has step 0."""
         return self.training.steps_of_an_epoch(self.data.counts["train"]) if self.training else 1
-
-
-def _wanted(kind: Any) -> str | None:
-    """The values that a field takes, in words; None if the field does not describe them."""
-    parts = get_args(kind)
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, parts))}"
-    described = [part.description for part in parts if isinstance(part, Meta) and part.description]
-    return next((wanted for wanted in [*described, *map(_wanted, parts)] if wanted), None)
-
-
-def short(value: Any) -> str:
-    """A value as in config.json; of a long value, such as a fingerprint, the beginning."""
-    try:
-        text = value if isinstance(value, str) else json.dumps(msgspec.to_builtins(value))
-    except TypeError:
-        text = repr(value)
-    return text if len(text) <= 40 else f"{text[:12]}..."

@@ -48,4 +48,4 @@ def photos(tmp_path_factory) -> Path:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs whose figures nobody looks at: they would take longer than the training."""
     monkeypatch.setattr(RunWriter, "draw_curves", lambda *_: None)
-    monkeypatch.setattr(RunWriter, "write_test_figures", lambda *_: None)
+    monkeypatch.setattr(RunWriter, "write_final_figures", lambda *_: None)

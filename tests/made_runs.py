@@ -96,6 +96,6 @@ def fit_own(photos: Path, workdir: Path) -> Path:
     training = Training(epochs=2, steps_per_epoch=2, batch_size=4, optimizer=Optimizer(learning_rate=1e-3))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunWriter, "draw_curves", lambda *_: None)
-        patch.setattr(RunWriter, "write_test_figures", lambda *_: None)
+        patch.setattr(RunWriter, "write_final_figures", lambda *_: None)
         fit(BatchNormNet(), read_splits(photos, (20, 22)), training, workdir)
     return workdir

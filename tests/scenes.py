@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from jaxconv.data.similarity import Seen
 from tests.faults.mutated import originals, with_size
@@ -38,9 +38,29 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def seen(path: str, phash: int | None, digest: bytes | None = None) -> Seen:
-    """A picture with a digest of its own, unless one is given."""
-    return Seen(path, digest or path.encode(), phash)
+def digit(seed: int, size: int = 28) -> Image.Image:
+    """A zero in white on black, as MNIST's are; each seed has a different one."""
+    rng = np.random.default_rng(seed)
+    (x, y), thickness = rng.uniform((4, 6), (5, 9)), int(rng.integers(7, 13))
+    drawn = Image.new("L", (112, 112))
+    box = [4 * (13.5 - x), 4 * (13.5 - y), 4 * (13.5 + x), 4 * (13.5 + y)]
+    ImageDraw.Draw(drawn).ellipse(box, outline=255, width=thickness)
+    drawn = drawn.rotate(rng.uniform(-12, 12), Image.Resampling.BILINEAR)
+    return drawn.resize((28, 28), reducing_gap=2).resize((size, size))
+
+
+ALL_SHADES = np.arange(1024) % 256  # of the pixels of a thumbnail
+
+
+def seen(
+    path: str,
+    phash: int | None,
+    digest: bytes | None = None,
+    thumbnail: np.ndarray = ALL_SHADES,
+    size: tuple[int, int] = (240, 180),
+) -> Seen:
+    """A picture with a digest of its own, unless one is given, and with the pixels of all others like it."""
+    return Seen(path, digest or path.encode(), phash, thumbnail.astype(np.uint8).tobytes(), size)
 
 
 GOOD = {

@@ -13,6 +13,8 @@ ORDER = {  # the folders of the package in the order of the flow, and in each it
     "config": [],
     "data": [
         "images",
+        "folders",
+        "layout",
         "records",
         "arrays",
         "downloads",
@@ -22,6 +24,7 @@ ORDER = {  # the folders of the package in the order of the flow, and in each it
         "augment",
         "batches",
         "similarity",
+        "checks",
         "splits",
     ],
     "models": ["layers", "convnets", "summary", "registry"],

@@ -210,7 +210,7 @@ def test_a_signal_ends_a_run_after_its_step_which_is_saved(step, splits, whole, 
 
 def test_a_signal_while_the_figures_are_drawn_ends_the_run_when_it_is_complete(splits, tmp_path, monkeypatch):
     """Else the next of several seeds would be trained as if nobody had asked for the end."""
-    monkeypatch.setattr(RunWriter, "write_test_figures", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(RunWriter, "write_final_figures", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Stopped, match=r"SIGTERM: .* is complete; if there are other seeds, add --resume to"):
         run(splits, tmp_path, epochs=1)
     assert history.read_result(tmp_path).last.epoch == 1

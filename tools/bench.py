@@ -100,12 +100,12 @@ def find_pictures(data: Path | None) -> Path:
         from jaxconv.data import demo
 
         return demo.write(Path("data/demo"))
-    from jaxconv.data.records import list_classes
+    from jaxconv.data.layout import list_split
 
     for split in ("train", "validation"):
         if not (data / split).is_dir():
             raise InputError(f"--data {data} has no folder {split}: give a folder with train and validation")
-        if len(names := list_classes(data / split)[0]) != 2:
+        if len(names := list_split(data, split).class_names) != 2:
             raise InputError(
                 f"--data {data} has {len(names)} classes in {split}: the net of the benchmark tells two apart"
             )

@@ -10,6 +10,7 @@ calibration error  the mean distance between confidence and accuracy, over 15 bi
 Brier score        the mean squared distance between the probabilities and the truth, which is 0 or 1; summed over the
                    classes if there are more than two
 recall             the share of a class's pictures that were recognised
+mean recall        the mean of the recall over the classes, which counts a class with few pictures as much as others
 precision          the share of the predictions of a class that were right
 
     python -m tools.evaluate runs/catsdogs-plain-seed0
@@ -37,12 +38,15 @@ def describe(found: dict[str, Any], class_names: list[str]) -> Iterator[str]:
     """The scores as lines of text."""
     low, high = found["accuracy_interval"]
     yield f"accuracy           {found['accuracy']:.4f}  (95% interval {low:.4f} to {high:.4f})"
+    yield f"mean recall        {found['mean_recall']:.4f}"
     yield f"loss               {found['loss']:.4f}"
     yield f"AUC                {found['auc']:.4f}"
     yield f"calibration error  {found['calibration_error']:.4f}"
     yield f"Brier score        {found['brier_score']:.4f}"
     yield ""
     yield from _table(found, class_names)
+    if found["never_predicted"]:
+        yield f"never predicted: {', '.join(class_names[label] for label in found['never_predicted'])}"
     if found["worst"]:
         yield ""
         yield "the most confident mistakes:"
@@ -89,7 +93,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of train, validation, test (default: the folder of the run)"
     )
-    parser.add_argument("--split", choices=SPLITS, default="test", help="split to evaluate (default: %(default)s)")
+    parser.add_argument(
+        "--split", choices=SPLITS, help="split to evaluate (default: test; validation for a run without test pictures)"
+    )
     parser.add_argument("--flip", action="store_true", help="also evaluate the average with the mirror images")
     parser.add_argument(
         "--worst", type=int, default=5, metavar="N", help="number of mistakes to list (default: %(default)s)"
@@ -101,16 +107,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = net.read(arguments)
     from jaxconv.analysis.evaluation import evaluate_source, read_split
 
-    source, folder = read_split(predictor, arguments.data, arguments.split)
+    split = arguments.split or predictor.config.data.final_split
+    source, folder = read_split(predictor, arguments.data, split)
     found = {PLAIN: evaluate_source(predictor, source, worst=arguments.worst)}
     if arguments.flip:
         found[FLIPPED] = evaluate_source(predictor, source, ("plain", "mirrored"), worst=arguments.worst)
-    print(f"{arguments.run}, epoch {predictor.epoch:g}: {len(source):,} {arguments.split} pictures of {folder}")
+    print(f"{arguments.run}, epoch {predictor.epoch:g}: {len(source):,} {split} pictures of {folder}")
     for how, numbers in found.items():
         print(f"\n{how}:" if arguments.flip else "")
         print("\n".join(describe(numbers, predictor.class_names)))
     if arguments.json is not None:
-        of = {"run": str(arguments.run), "epoch": predictor.epoch, "data": str(folder), "split": arguments.split}
+        of = {"run": str(arguments.run), "epoch": predictor.epoch, "data": str(folder), "split": split}
         both = {"scores": found[PLAIN]} | ({"scores_flipped": found[FLIPPED]} if arguments.flip else {})
         every = of | {"pictures": len(source), "class_names": predictor.class_names} | both
         try:

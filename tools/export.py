@@ -11,14 +11,14 @@ and the run and epoch of the net. To use the net:
     import jax
     import numpy as np
     from jax import export
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     net = export.deserialize(open("model.stablehlo", "rb").read())
     about = json.load(open("model.stablehlo.json"))
     predict = jax.jit(net.call, compiler_options=about["cpu_compiler_options"])  # on a GPU: jax.jit(net.call)
 
     height, width, channels = about["image_shape"]
-    picture = Image.open("cat.jpg").convert(about["mode"])
+    picture = ImageOps.exif_transpose(Image.open("cat.jpg")).convert(about["mode"])
     picture = picture.resize((width, height), Image.Resampling[about["interpolation"].upper()])
     images = np.asarray(picture, np.uint8).reshape(1, height, width, channels)
 

@@ -41,8 +41,9 @@ def read(arguments: argparse.Namespace) -> "Predictor":
         InputError: as `import_model` and `Predictor`.
     """
     from jaxconv.analysis.predictor import Predictor
-    from jaxconv.runtime.compilation import use_cache
+    from jaxconv.runtime.compilation import start_backend, use_cache
 
+    start_backend()
     use_cache()
     quiet_orbax()
     best = {"best": True, "last": False}.get(arguments.epoch)

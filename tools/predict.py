@@ -3,8 +3,12 @@
     python -m tools.predict runs/catsdogs-plain-seed0 cat.jpg
     python -m tools.predict runs/catsdogs-plain-seed0 holiday/ --csv holiday.csv
 
-Folders are searched at any depth, in sorted order. Hidden files are skipped. There is no limit to the number of
-files. The file of --csv has one row per picture: path, class, probability, and the probability of every class.
+Folders are searched at any depth, in sorted order, for files with the names of pictures. Hidden files are skipped.
+There is no limit to the number of files. The file of --csv has one row per picture: path, class, probability, and the
+probability of every class.
+
+The nets of MNIST know white digits on black. With --invert, the net sees the negatives: for dark digits on a light
+ground.
 
 The exit code is 0 if every file was read, 1 if some files were not, and 2 if the command could not do its work. Files
 that cannot be read are listed on standard error.
@@ -42,10 +46,12 @@ class Skipped:
 
 
 def listed(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files in `paths`, and the files below the folders in it."""
+    """The files in `paths`, and the pictures below the folders in it."""
+    from jaxconv.data.folders import find_pictures
+
     for path in paths:
         if path.is_dir():
-            yield from files.below(path)
+            yield from find_pictures(path)
         else:
             yield path
 
@@ -78,17 +84,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     assert __doc__
     parser = net.parser("tools.predict", __doc__)
     parser.add_argument("paths", type=Path, nargs="+", metavar="FILE|DIR", help="pictures, or folders of pictures")
+    parser.add_argument("--invert", action="store_true", help="predict from the negatives: white for black")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a table to this file instead of lines")
     arguments = parser.parse_args(argv)
     predictor, skipped = net.read(arguments), Skipped()
     from jaxconv.data.images import quiet_pillow
 
-    table = arguments.csv and arguments.csv.absolute()  # the table may lie among the pictures
-    found = (path for path in listed(arguments.paths) if path.absolute() != table)
+    found = listed(arguments.paths)
     first = next(found, None)
     if first is None:  # before a table is written
-        raise InputError(f"{', '.join(map(str, arguments.paths))} holds no files: name pictures, or folders of them")
-    predictions, names = predictor.predict_files(itertools.chain([first], found), skipped), predictor.class_names
+        raise InputError(f"{', '.join(map(str, arguments.paths))} holds no pictures: name pictures, or folders of them")
+    if predictor.config.data.kind == "MNIST" and not arguments.invert:
+        print("this net knows white digits on black: give --invert for dark digits on a light ground", file=sys.stderr)
+    pictures, names = itertools.chain([first], found), predictor.class_names
+    predictions = predictor.predict_files(pictures, skipped, invert=arguments.invert)
     with quiet_pillow():
         if arguments.csv is not None:
             count = write_csv(arguments.csv, names, predictions)

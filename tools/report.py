@@ -3,7 +3,8 @@
     python -m tools.report runs/catsdogs-plain-seed0
     python -m tools.report runs/catsdogs-plain-seed0 runs/catsdogs-aug-dropout-seeds0-4 --out both.html
 
-The report shows results, curves, the confusion matrix, the most confident mistakes on the test pictures, and settings.
+The report shows results, curves, the confusion matrix, the most confident mistakes, and settings. The
+mistakes are made on the test pictures or, without these, on the validation pictures.
 Beside each mistake is a heat map of the evidence for the wrong answer, made with Grad-CAM, which weighs the feature
 maps of the last convolution by gradients.
 
@@ -39,7 +40,7 @@ WORST = 12  # mistakes of a configuration
 FOLDED = ("format", "versions.", "commit", "device.", "data.fingerprint.")  # settings that few readers need
 AUGMENTATION = "training.augmentation"
 LEFT_OUT = ("data.path",)  # a report may be sent to others, and names no folder of this machine
-NOT_SHOWN = "The mistakes are not shown, because the net or its test pictures could not be read."
+NOT_SHOWN = "The mistakes are not shown, because the net or its pictures could not be read."
 
 
 class ShownMistake(NamedTuple):
@@ -60,7 +61,7 @@ class Mistakes(NamedTuple):
 
 
 def find_mistakes(group: Group, label: str, data: Path | None, model: str | None) -> Mistakes:
-    """The mistakes of the first run of a group on the test pictures, with a note instead if they cannot be found.
+    """The mistakes of the first run of a group on the final pictures, with a note instead if they cannot be found.
 
     The group is called by its label in the note.
     """
@@ -68,15 +69,16 @@ def find_mistakes(group: Group, label: str, data: Path | None, model: str | None
     from jaxconv.analysis.evaluation import predict_source, read_split
 
     run = group.runs[0]
+    split = run.config.data.final_split
     try:
         predictor = _predictor(run, model)
-        source, _ = read_split(predictor, data, "test")
+        source, _ = read_split(predictor, data, split)
     except InputError as error:
         print(f"worst mistakes are left out: {error}", flush=True)
         return Mistakes(NOT_SHOWN, [])
     found = scores.mistakes(*predict_source(predictor, source))
     of = label if run.config.seed is None else f"{label}, seed {run.config.seed},"
-    note = f"Epoch {predictor.epoch:g} of {of} is wrong about {len(found):,} of {len(source):,} test pictures."
+    note = f"Epoch {predictor.epoch:g} of {of} is wrong about {len(found):,} of {len(source):,} {split} pictures."
     worst, more = _show(predictor, source, found[:WORST])
     return Mistakes(note + more, worst)
 

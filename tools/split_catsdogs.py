@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jaxconv.runtime.cli import bare_parser, one_line_errors
 from jaxconv.runtime.errors import InputError
-from tools.archives import Files, open_files, open_inner, read, readable
+from tools.archives import Files, Folder, open_files, open_inner, read, readable
 
 SPLITS = {"train": range(1000), "validation": range(1000, 1500), "test": range(1500, 2000)}
 KINDS = ("cat", "dog")
@@ -37,8 +37,8 @@ SIZE = 824_887_076  # bytes
 def split(source: Path, dest: Path) -> None:
     """Copy the book's photos to `dest/{train,validation,test}/{cats,dogs}/`: 1000, 500 and 500 of each class.
 
-    `source` is Kaggle's train.zip or dogs-vs-cats.zip, or Microsoft's kagglecatsanddogs_5340.zip, packed or unpacked.
-    Every photo is decoded once, as a check. `dest` appears whole or not at all.
+    `source` is Kaggle's train.zip or dogs-vs-cats.zip, or Microsoft's kagglecatsanddogs_5340.zip, packed or unpacked,
+    also with one more folder around. Every photo is decoded once, as a check. `dest` appears whole or not at all.
 
     Raises:
         InputError: `source` lacks photos or has broken photos, or `dest` exists or cannot be written.
@@ -87,9 +87,16 @@ def _check_dest(dest: Path) -> Path:
 def _open_source(source: Path, stack: contextlib.ExitStack) -> Files:
     """The files of a folder or an archive, or of the train.zip in it. They are open as long as `stack`."""
     with readable(source, cure="give --source an archive or a folder"):
-        files = stack.enter_context(open_files(source))
+        files = _enter(stack.enter_context(open_files(source)))
     if _layout(files) is None and files.size("train.zip") is not None:
-        files = stack.enter_context(open_inner(files, "train.zip", MAX_INNER))
+        files = _enter(stack.enter_context(open_inner(files, "train.zip", MAX_INNER)))
+    return files
+
+
+def _enter(files: Files) -> Files:
+    """The files in the only folder, unless photos or a train.zip lie beside it."""
+    if _layout(files) is None and files.size("train.zip") is None and len(folders := files.folders()) == 1:
+        return files.below(*folders)
     return files
 
 
@@ -100,24 +107,31 @@ def _photos() -> list[tuple[str, str, int]]:
 
 def _layout(files: Files) -> str | None:
     """The first layout that a photo follows; None if no photo follows any."""
-    for layout in LAYOUTS:
-        if any(files.size(_name(layout, kind, number)) is not None for _, kind, number in _photos()):
-            return layout
-    return None
+    names = ((layout, _name(layout, kind, number)) for layout in LAYOUTS for _, kind, number in _photos())
+    return next((layout for layout, name in names if files.size(name) is not None), None)
 
 
 def _name(layout: str, kind: str, number: int) -> str:
     return layout.format(kind=kind, Kind=kind.title(), number=number)
 
 
+def _unknown(files: Files) -> InputError:
+    """What is wrong with a source that follows no layout."""
+    if len(files.folders("train")) > 1 and len(files.folders("validation")) > 1:
+        train = "train on it with python -m experiments.folders --data"
+        how = f"{train} {files.where}" if isinstance(files, Folder) else f"unpack it, and {train} DIR"
+        return InputError(f"{files.where} holds only a part of the photos, split into train and validation: {how}")
+    return InputError(
+        f"{files.where} holds neither Kaggle's photos (train/cat.0.jpg) nor Microsoft's (PetImages/Cat/0.jpg): "
+        "give --source train.zip, dogs-vs-cats.zip, kagglecatsanddogs_5340.zip, or one of them unpacked"
+    )
+
+
 def _choose(files: Files) -> dict[str, str]:
     """The name in the source of each file to write."""
     layout = _layout(files)
     if layout is None:
-        raise InputError(
-            f"{files.where} holds neither Kaggle's photos (train/cat.0.jpg) nor Microsoft's (PetImages/Cat/0.jpg): "
-            "give --source train.zip, dogs-vs-cats.zip, kagglecatsanddogs_5340.zip, or one of them unpacked"
-        )
+        raise _unknown(files)
     members = {}
     for part, kind, number in _photos():
         name = _name(layout, kind, number)
@@ -127,9 +141,8 @@ def _choose(files: Files) -> dict[str, str]:
         members[f"{part}/{kind}s/{kind}.{number}.jpg"] = name
     missing = [name for name in members.values() if files.size(name) is None]
     if missing:
-        raise InputError(
-            f"{files.where} lacks {len(missing)} of {len(members)} photos, first {missing[0]}: get it anew"
-        )
+        what = f"lacks {len(missing)} of {len(members)} photos, first {missing[0]}"
+        raise InputError(f"{files.where} {what}: get it anew")
     return members
 
 
@@ -150,8 +163,7 @@ def _photo(files: Files, name: str) -> bytes:
     from jaxconv.data.images import decode_rgb
 
     data = read(files, name, MAX_PHOTO)
-    what = f"({len(data)} bytes) is no picture that can be decoded"
-    with readable(files.where / name, what):
+    with readable(files.where / name, f"({len(data)} bytes) is no picture that can be decoded"):
         decode_rgb(data)
     return data
 
@@ -160,11 +172,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     assert __doc__
     parser = bare_parser("tools.split_catsdogs", __doc__)
     origin = parser.add_mutually_exclusive_group(required=True)
-    origin.add_argument(
-        "--source",
-        type=Path,
-        help="train.zip, dogs-vs-cats.zip or kagglecatsanddogs_5340.zip, or the folder of an unpacked archive",
-    )
+    known = "train.zip, dogs-vs-cats.zip or kagglecatsanddogs_5340.zip"
+    origin.add_argument("--source", type=Path, help=f"{known}, or the folder of an unpacked archive")
     origin.add_argument(
         "--download",
         action="store_true",

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -38,10 +38,15 @@ class Range(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """Counts of test pictures: rows are labels, columns predictions; `of` names the weights and the number of runs."""
+    """Counts of pictures: rows are labels, columns predictions.
+
+    `of` names the split, the weights and the number of runs. `never_predicted` has the names of the classes that were
+    predicted of no picture.
+    """
 
     counts: list[list[int]]
     of: str
+    never_predicted: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +67,10 @@ class Group:
         return self.runs[0].config.data.validated_on_test
 
     def numbers(self, runs: Sequence[RunRecord] | None = None) -> dict[str, dict[str, Range]]:
-        """The epoch, val_acc, test_loss and test_acc of the last epoch, and of the epoch with the lowest val_loss.
+        """The scores of the last epoch, and of the epoch with the lowest val_loss.
 
-        Unfinished runs are left out. If no run is finished, the numbers belong to the last epoch so far.
+        They are epoch, val_acc and mean_recall and, with test pictures, test_loss and test_acc. Unfinished runs are
+        left out. If no run is finished, the numbers belong to the last epoch so far.
         """
         runs = self.runs if runs is None else runs
         results = [run.result for run in runs if run.result]
@@ -80,9 +86,14 @@ class Group:
         if not results:
             return None
         kind = "best" if results[0].best else "last"
-        matrices = [(result.best or result.last).test_confusion for result in results]
+        matrices = [(result.best or result.last).confusion for result in results]
         added = [[sum(counts) for counts in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
-        return Confusion(added, WEIGHTS[kind] + (f", {len(matrices)} seeds together" if len(matrices) > 1 else ""))
+        together = f", {len(matrices)} seeds together" if len(matrices) > 1 else ""
+        of = f"{self.runs[0].config.data.final_split} pictures, {WEIGHTS[kind]}{together}"
+        never = [
+            name for name, column in zip(self.class_names, zip(*added, strict=True), strict=True) if not any(column)
+        ]
+        return Confusion(added, of, never)
 
     @property
     def epochs(self) -> int:
@@ -96,21 +107,12 @@ class Group:
 
 def _ranges(found: Sequence[Row | EpochResult]) -> dict[str, Range]:
     rows = [msgspec.to_builtins(one) for one in found]
-    names = ("epoch", "val_acc", "test_loss", "test_acc")
+    for row, one in zip(rows, found, strict=True):
+        if isinstance(one, EpochResult):
+            row["mean_recall"] = one.mean_recall
+    names = ("epoch", "val_acc", "test_loss", "test_acc", "mean_recall")
     columns = {name: [row[name] for row in rows] for name in names if name in rows[0]}
     return {name: Range(fmean(column), min(column), max(column)) for name, column in columns.items()}
-
-
-def spread(results: Sequence[Result]) -> dict[str, Any]:
-    """Mean, sample standard deviation, minimum and maximum of several results, each with the fields of a result."""
-    import jax  # here, because --help of tools.report should not wait for it
-
-    rows = [msgspec.to_builtins(result) for result in results]
-
-    def over(statistic: Any) -> Any:
-        return jax.tree.map(lambda *values: float(statistic([float(value) for value in values])), *rows)
-
-    return {"mean": over(fmean), "std": over(stdev), "min": over(min), "max": over(max)}
 
 
 def read(paths: Sequence[Path]) -> list[Group]:
@@ -160,8 +162,8 @@ def _read_run(workdir: Path) -> RunRecord:
     config, rows, result = read_config(workdir), read_rows(workdir), read_result(workdir)
     size = [len(config.data.class_names)] * len(config.data.class_names)
     for tested in [result.last, result.best] if result else []:
-        if tested and [len(row) for row in tested.test_confusion] != size:
-            raise InputError(f"{workdir / RESULT} is damaged (test_confusion has other classes): --resume the run")
+        if tested and [len(row) for row in tested.confusion] != size:
+            raise InputError(f"{workdir / RESULT} is damaged (a confusion matrix has other classes): --resume the run")
     if result and result.last.epoch != len(rows):  # the run was made longer after this result
         result = None
     return RunRecord(workdir, config, rows, result)

@@ -10,8 +10,10 @@ from tqdm import tqdm
 
 from jaxconv.analysis import scores
 from jaxconv.analysis.predictor import Predictor
+from jaxconv.data.folders import class_difference
+from jaxconv.data.layout import list_split
 from jaxconv.data.mnist import VERSION, read_mnist
-from jaxconv.data.records import Source, SplitDirectory, list_classes
+from jaxconv.data.records import Source, SplitDirectory
 from jaxconv.runs.directory import CONFIG
 from jaxconv.runtime.errors import InputError
 
@@ -47,12 +49,9 @@ def _read_mnist(folder: Path, split: str) -> Source:
 
 
 def _read_folder(predictor: Predictor, folder: Path, split: str) -> Source:
-    classes, _ = list_classes(folder / split)
-    if classes != predictor.class_names:
-        raise InputError(
-            f"{folder / split} holds the classes {', '.join(classes)}, but {predictor.workdir} was trained with "
-            f"{', '.join(predictor.class_names)}: name a folder of the same classes with --data"
-        )
+    listing = list_split(folder, split)
+    if different := class_difference(listing.class_names, predictor.class_names, str(predictor.workdir)):
+        raise InputError(f"{listing.folder} {different}: name a folder of the same classes with --data")
     interpolation = predictor.config.data.interpolation
     return SplitDirectory(folder, split, predictor.image_shape[:2], interpolation=interpolation)
 
@@ -61,15 +60,12 @@ def predict_source(
     predictor: Predictor, source: Source, views: Sequence[str] = ("plain",)
 ) -> tuple[Float[np.ndarray, "n k"], Int[np.ndarray, " n"]]:
     """The probabilities and the labels of all pictures of a source."""
-    labels = np.empty(len(source), int)
 
     def images() -> Iterator[np.ndarray]:
         for index in tqdm(range(len(source)), "predicting", unit="picture", leave=False, disable=None, delay=2):
-            record = source[index]
-            labels[index] = record["label"]
-            yield record["image"]
+            yield source[index]["image"]
 
-    return predictor.probabilities(images(), views), labels
+    return predictor.probabilities(images(), views), source.labels
 
 
 def evaluate_source(

@@ -142,9 +142,12 @@ class Predictor:
             _refuse(path, error)
 
     def predict_files(
-        self, paths: Iterable[Path], skip: Callable[[Path, Exception], None]
+        self, paths: Iterable[Path], skip: Callable[[Path, Exception], None], *, invert: bool = False
     ) -> Iterator[tuple[Path, Float[np.ndarray, " k"]]]:
-        """Yield each file with its probabilities, in order. For a file that cannot be decoded, call `skip`."""
+        """Yield each file with its probabilities, in order. For a file that cannot be decoded, call `skip`.
+
+        With `invert`, the net sees the negative of each picture: white for black.
+        """
         waiting: deque[Path] = deque()
 
         def images() -> Iterator[np.ndarray]:
@@ -157,7 +160,7 @@ class Predictor:
                     skip(path, error)
                     continue
                 waiting.append(path)
-                yield image
+                yield 255 - image if invert else image
 
         for batch in self.batches(images()):
             for row in batch:

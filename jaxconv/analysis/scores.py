@@ -75,6 +75,19 @@ def recall(confusion: Confusion) -> Float[np.ndarray, " k"]:
     return _shares(confusion.diagonal(), confusion.sum(1))
 
 
+def mean_recall(confusion: Confusion) -> float:
+    """The mean of the recall over the classes that have pictures, also known as balanced accuracy.
+
+    Unlike accuracy, it counts a class with few pictures as much as a class with many.
+    """
+    return float(np.nanmean(recall(confusion)))
+
+
+def never_predicted(confusion: Confusion) -> list[int]:
+    """The classes that have pictures, but are predicted of none."""
+    return np.flatnonzero((confusion.sum(0) == 0) & (confusion.sum(1) > 0)).tolist()
+
+
 def precision(confusion: Confusion) -> Float[np.ndarray, " k"]:
     """For each class, the share of its predictions that were right."""
     return _shares(confusion.diagonal(), confusion.sum(0))
@@ -131,7 +144,9 @@ def summarize(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
         "auc": roc_auc(probabilities, labels),
         "calibration_error": calibration_error(probabilities, labels),
         "brier_score": brier_score(probabilities, labels),
+        "mean_recall": mean_recall(confusion),
         "confusion": confusion.tolist(),
         "recall": recall(confusion).tolist(),
         "precision": precision(confusion).tolist(),
+        "never_predicted": never_predicted(confusion),
     }

@@ -16,6 +16,12 @@ WORDS = {
     "dense": "dense net",
     "cosine": "cosine schedule",
     "plateau": "plateau schedule",
+    "constant": "constant learning rate",
+    "balanced": "balanced class weights",
+    "flip": "mirrored pictures",
+    "no-flip": "no mirrored pictures",
+    "book": "the book's settings",
+    "folders": "the settings for folders",
     "whole-passes": "every picture once an epoch",
 }
 NUMBERS = {
@@ -26,8 +32,14 @@ NUMBERS = {
     r"epochs(\d+)": "{} epochs",
     r"ema(\d.*)": "weights averaged with decay {}",
     r"patience(\d+)": "patience of {} epochs",
+    r"rotation(\d.*)": "rotated by up to {} degrees",
+    r"shift(\d.*)": "shifted by up to {} of a side",
+    r"shear(\d.*)": "sheared by up to {} degrees",
+    r"zoom(\d.*)": "zoomed by up to {}",
 }
-PART = re.compile(r"whole-passes|lr[\d.]+e-\d+|[^-]+")  # a part of a variant, which may hold the hyphen between parts
+PART = re.compile(
+    r"whole-passes|no-flip|lr[\d.]+e-\d+|[^-]+"
+)  # a part of a variant, which may hold the hyphen between parts
 
 
 def title(config: Config) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 from tqdm import tqdm
 
-from jaxconv.config import SPLITS
+from jaxconv.data.folders import class_difference, is_broken_link
 from jaxconv.data.images import FILTERS, decode, quiet_pillow, reason
+from jaxconv.data.layout import find_splits, list_split
 from jaxconv.runtime.errors import InputError
-from jaxconv.runtime.files import below
 from jaxconv.runtime.machine import available_memory, usable_cores
 
 
@@ -27,9 +27,10 @@ class Record(TypedDict):
 
 @runtime_checkable
 class Source(Protocol):
-    """What the batches are made from: records by position, and the names of their labels."""
+    """What the batches are made from: records by position, their labels, and the names of the labels."""
 
     class_names: list[str]
+    labels: Int32[np.ndarray, " n"]
     fingerprint: str
 
     def __len__(self) -> int:
@@ -43,13 +44,14 @@ class Source(Protocol):
 
 
 class SplitDirectory:
-    """One split of a folder of pictures: every file of `root/split/<class>/`, classes and files sorted by name.
+    """One split of a folder of pictures, as `layout.list_split` finds it: classes and files sorted by name.
 
     Reading everything once at construction is what makes a bad file fail before training starts. The decoded
     pictures stay in memory as one uint8 store when that takes at most half of what is free (2,000 at 150x150 are
     135 MB); a larger set is decoded again at each access.
 
-    Attributes: `class_names` in label order; `paths` in record order; `fingerprint`, a SHA-256 over names and bytes.
+    Attributes: `class_names` in label order; `paths` and `labels`, int32[n], in record order; `listing`, the classes
+    and files that were found; `fingerprint`, a SHA-256 over names and bytes.
 
     Raises:
         InputError: the split or its classes are missing or empty, or a file is not a picture that can be decoded.
@@ -66,10 +68,10 @@ class SplitDirectory:
         if interpolation not in FILTERS:
             raise ValueError(f"interpolation {interpolation!r} is none of {', '.join(FILTERS)}")
         self.root, self.image_size, self.interpolation = Path(root), image_size, interpolation
-        self._folder = Path(root) / split
-        self.class_names, files = list_classes(self._folder)
-        self.paths = [path for paths in files for path in paths]
-        self._labels = [label for label, paths in enumerate(files) for _ in paths]
+        self.listing = list_split(root, split)
+        self._folder, self.class_names = self.listing.folder, self.listing.class_names
+        self.paths = [path for paths in self.listing.files for path in paths]
+        self.labels = np.repeat(np.arange(len(self.class_names), dtype=np.int32), [*map(len, self.listing.files)])
         shape = (len(self.paths), *image_size, 3)
         self._store = np.empty(shape, np.uint8) if int(np.prod(shape)) <= available_memory() // 2 else None
         if self._store is None:
@@ -83,11 +85,11 @@ class SplitDirectory:
     def __getitem__(self, index: int) -> Record:
         index = range(len(self))[operator.index(index)]
         if self._store is not None:
-            return {"image": self._store[index], "label": self._labels[index]}
+            return {"image": self._store[index], "label": int(self.labels[index])}
         image, digest = self._read(index)
         if digest != self._digests[index]:
             raise InputError(f"{self.paths[index]} was changed after it was first read: bring it back, or train anew")
-        return {"image": image, "label": self._labels[index]}
+        return {"image": image, "label": int(self.labels[index])}
 
     def name(self, index: int) -> str:
         """The path of its file in the split's folder."""
@@ -109,6 +111,7 @@ class SplitDirectory:
         # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more on damaged files.
         except Exception as error:
             what = "is empty" if data == b"" else f"is not a picture that can be decoded ({reason(error)})"
+            what = "is a link to a file that does not exist" if is_broken_link(path) else what
             raise InputError(f"{path} {what}: replace it or move it out of the folder") from error
 
     def _read_all(self) -> str:
@@ -134,62 +137,41 @@ class SplitDirectory:
 
 
 class Splits(NamedTuple):
-    """The three splits of a data set."""
+    """The splits of a data set. A set without test pictures has None for `test`."""
 
     train: Source
     validation: Source
-    test: Source
+    test: Source | None = None
 
     @property
     def class_names(self) -> list[str]:
         """In label order."""
         return self.train.class_names
 
+    def named(self) -> dict[str, Source]:
+        """The splits that are there, by name."""
+        return {name: split for name, split in self._asdict().items() if split is not None}
+
 
 def read_splits(root: str | os.PathLike[str], image_size: int | tuple[int, int] = 150) -> Splits:
-    """The train, validation and test folders under `root`; `image_size` is the side, or (height, width), in pixels.
+    """Read the train, validation and test folders under `root`, and print how many pictures were found.
+
+    Without a validation folder, a fifth of the training pictures is held out; without a test folder, `test` is None.
+    `image_size` is the side, or (height, width), in pixels. See `jaxconv.data.layout` for the names of the folders.
 
     Raises:
         InputError: as `SplitDirectory`, or the splits do not hold the same classes.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    train, validation, test = (SplitDirectory(root, split, size) for split in SPLITS)
-    splits = Splits(train, validation, test)
-    for name, split in zip(SPLITS, splits, strict=True):
-        if split.class_names != splits.train.class_names:
-            raise InputError(
-                f"{Path(root) / name} holds the classes {', '.join(split.class_names)}, but train holds "
-                f"{', '.join(splits.train.class_names)}: every split needs the same class folders"
-            )
-    return splits
-
-
-def list_classes(folder: Path) -> tuple[list[str], list[list[Path]]]:
-    """List the class folders of a folder, and the files of each class at any depth.
-
-    Hidden files and folders are passed over. Linked folders are included, except links to a folder that they lie in.
-
-    Returns:
-        The sorted names of the classes, and for each class its sorted files.
-
-    Raises:
-        InputError: the folder does not exist, has fewer than two classes, or a class without files; or a folder in it
-            cannot be listed.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder} does not exist: a data set has the folders {', '.join(SPLITS)}")
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if len(classes) < 2:
-        raise InputError(f"{folder} has {len(classes)} class folders: give it one folder of pictures a class")
-    for entry in classes:
-        if not entry.name.isprintable():  # neither figures nor tables could show it
-            raise InputError(f"{folder} has a class folder {entry.name!a}: give it a name that can be printed")
-    files: dict[str, list[Path]] = {class_folder.name: [] for class_folder in classes}
-    for path in sorted(below(folder)):
-        name, *inside = path.relative_to(folder).parts
-        if inside:
-            files[name].append(path)
-    for class_folder in classes:
-        if not files[class_folder.name]:
-            raise InputError(f"{class_folder} holds no pictures: fill it or remove it")
-    return list(files), list(files.values())
+    layout = find_splits(root)
+    for line in layout.describe():
+        print(f"{root}: {line}", flush=True)
+    listings = {name: list_split(root, name) for name in layout.splits}
+    for listing in listings.values():
+        if different := class_difference(listing.class_names, listings["train"].class_names, "train"):
+            raise InputError(f"{listing.folder} {different}: every split needs the same class folders")
+    splits = {}
+    for name, listing in listings.items():
+        print(listing.describe(f"in {name}"), flush=True)
+        splits[name] = SplitDirectory(root, name, size)
+    return Splits(**splits)

@@ -1,7 +1,4 @@
-"""The pictures of a run: the chapter's curves (code 5-10) and augmented training pictures (5-12).
-
-And what the chapter does not show: which classes are taken for which, and what is predicted of single pictures.
-"""
+"""The figures of a run: curves (code 5-10), augmented pictures (5-12), the confusion matrix and single predictions."""
 
 import io
 import os
@@ -24,8 +21,7 @@ def write_curves(rows: Sequence[Mapping[str, Any]], folder: str | os.PathLike[st
     """accuracy.png and loss.png over the epochs: training as dots, validation as a line."""
     epochs = [row["epoch"] for row in rows]
     for key, name in (("acc", "accuracy"), ("loss", "loss")):
-        labels = ("Epoch", name.capitalize())
-        figure, axes = _axes(epochs, labels, f"Training and validation {name}\n{title}")
+        figure, axes = _axes(epochs, ("Epoch", name.capitalize()), f"Training and validation {name}\n{title}")
         axes.plot(epochs, [row[key] for row in rows], "o", markersize=4, label=f"Training {name}")
         axes.plot(epochs, [row[f"val_{key}"] for row in rows], _line(epochs), markersize=4, label=f"Validation {name}")
         axes.legend(frameon=False)
@@ -113,7 +109,11 @@ def write_augmented(
 
 
 def write_confusion(
-    confusion: Sequence[Sequence[int]], class_names: Sequence[str], path: str | os.PathLike[str], title: str
+    confusion: Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    path: str | os.PathLike[str],
+    title: str,
+    split: str = "test",
 ) -> None:
     """A confusion matrix, rows the labels: in each cell the number of pictures and its share of the row.
 
@@ -139,7 +139,7 @@ def write_confusion(
     axes.set_xlabel("Prediction")
     axes.set_ylabel("Label")
     figure.colorbar(image, shrink=0.8, label="Share of the label's pictures", format="{x:.0%}")
-    figure.suptitle(f"Predictions of {counts.sum():,} test pictures\n{title}", fontsize=11)
+    figure.suptitle(f"Predictions of {counts.sum():,} {split} pictures\n{title}", fontsize=11)
     save(figure, Path(path))
 
 
@@ -154,6 +154,7 @@ def write_predictions(
     class_names: Sequence[str],
     path: str | os.PathLike[str],
     title: str,
+    split: str = "test",
 ) -> None:
     """A grid of pictures: above each its true class, the predicted one and its probability; mistakes in red."""
     from matplotlib.figure import Figure
@@ -175,7 +176,8 @@ def write_predictions(
         axes.set_title(text, fontsize=size, color=colour)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(color=colour if wrong else "silver", linewidth=4 if wrong else 1)
-    figure.suptitle(f"Test pictures, their true and their predicted classes; mistakes in red\n{title}", fontsize=11)
+    what = f"{split.capitalize()} pictures, their true and their predicted classes; mistakes in red"
+    figure.suptitle(f"{what}\n{title}", fontsize=11)
     save(figure, Path(path))
 
 

@@ -4,7 +4,8 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NotRequired, TypedDict
+from statistics import fmean, stdev
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import msgspec
 from msgspec import Meta, Struct
@@ -41,15 +42,41 @@ class Row(TypedDict):
 
 
 class EpochResult(Struct, frozen=True, omit_defaults=True):
-    """The scores of an epoch on the validation and test pictures. The confusion matrix has a row for each label."""
+    """The scores of an epoch on the validation and test pictures. The confusion matrix has a row for each label.
+
+    Without test pictures, it is the confusion matrix of the validation pictures, and there are no other test scores.
+    """
 
     epoch: Step
     val_loss: float
     val_acc: float
-    test_loss: float
-    test_acc: float
-    test_confusion: list[list[Count]]
+    test_loss: float | None = None
+    test_acc: float | None = None
+    test_confusion: list[list[Count]] | None = None
     test_metrics: dict[str, float] = {}
+    val_confusion: list[list[Count]] | None = None
+
+    def __post_init__(self) -> None:
+        if len({self.test_loss is None, self.test_acc is None, self.test_confusion is None}) > 1:
+            raise ValueError("some of test_loss, test_acc and test_confusion are missing")
+        if (self.test_confusion is None) == (self.val_confusion is None):
+            raise ValueError("there must be one of test_confusion and val_confusion")
+
+    @property
+    def confusion(self) -> list[list[int]]:
+        """The confusion matrix of the test pictures or, without these, of the validation pictures."""
+        return self.test_confusion or self.val_confusion or []
+
+    @property
+    def mean_recall(self) -> float:
+        """The share of a class's pictures that were recognised: the mean over the classes that have pictures."""
+        return fmean(row[label] / sum(row) for label, row in enumerate(self.confusion) if any(row))
+
+    @property
+    def never_predicted(self) -> list[int]:
+        """The classes that have pictures, but are predicted of none."""
+        columns = zip(*self.confusion, strict=True)
+        return [label for label, column in enumerate(columns) if not any(column) and any(self.confusion[label])]
 
 
 class Highest(Struct, frozen=True):
@@ -120,3 +147,15 @@ def read_result(workdir: str | os.PathLike[str]) -> Result | None:
 def write_result(workdir: str | os.PathLike[str], result: Result) -> None:
     """Write result.json completely or not at all."""
     write_json(Path(workdir) / RESULT, msgspec.to_builtins(result))
+
+
+def spread(results: Sequence[Result]) -> dict[str, Any]:
+    """Mean, sample standard deviation, minimum and maximum of several results, each with the fields of a result."""
+    import jax  # here, because --help of the tools should not wait for it
+
+    rows = [msgspec.to_builtins(result) for result in results]
+
+    def over(statistic: Any) -> Any:
+        return jax.tree.map(lambda *values: float(statistic([float(value) for value in values])), *rows)
+
+    return {"mean": over(fmean), "std": over(stdev), "min": over(min), "max": over(max)}

@@ -5,7 +5,8 @@ from typing import Any, get_args, get_type_hints
 
 from msgspec import Meta, Struct
 
-from jaxconv.config import Config, short
+from jaxconv.config import Config
+from jaxconv.runtime.errors import short
 
 
 def leaves(setting: Any, prefix: str = "", resume: str = "compare") -> Iterator[tuple[str, Any, str]]:

@@ -104,7 +104,8 @@ def describe_data(splits: Splits, kind: Kind | None = None, path: str | None = N
         ValueError: a split is empty, or the splits differ in their classes or image shapes.
     """
     train = splits.train
-    for name, split in splits._asdict().items():
+    named = splits.named()
+    for name, split in named.items():
         if not len(split):
             raise ValueError(f"{name} has no pictures")
         if split.class_names != train.class_names or split[0]["image"].shape != train[0]["image"].shape:
@@ -116,6 +117,6 @@ def describe_data(splits: Splits, kind: Kind | None = None, path: str | None = N
         interpolation=cast(Filter, folder.interpolation) if folder else "nearest",
         kind=kind or ("photos" if folder else "arrays"),
         path=path or (str(folder.root) if folder else None),
-        counts={name: len(split) for name, split in splits._asdict().items()},
-        fingerprint={name: split.fingerprint for name, split in splits._asdict().items()},
+        counts={name: len(split) for name, split in named.items()},
+        fingerprint={name: split.fingerprint for name, split in named.items()},
     )

@@ -151,27 +151,31 @@ class RunWriter:
         result = Result(fmean(row["val_acc"] for row in self.rows[-10:]), last, best, highest)
         history.write_result(self.workdir, result)
         self.draw_curves()
-        self.write_test_figures(state, best or last)
+        self.write_final_figures(state, best or last)
         return result
 
     def _test(self, epoch: int, state: TrainState) -> EpochResult:
-        row, scores = self.rows[epoch - 1], evaluate(state, self.splits.test, self.training.batch_size)
+        row, splits = self.rows[epoch - 1], self.splits
+        scores = evaluate(state, splits.test or splits.validation, self.training.batch_size)
+        validated = epoch, row["val_loss"], row["val_acc"]
+        if splits.test is None:
+            return EpochResult(*validated, val_confusion=scores["confusion"])
         metrics = {name: scores[name] for name, _ in state.metric_fns}
-        tested = scores["loss"], scores["acc"], scores["confusion"]
-        return EpochResult(epoch, row["val_loss"], row["val_acc"], *tested, metrics)
+        return EpochResult(*validated, scores["loss"], scores["acc"], scores["confusion"], metrics)
 
     def draw_curves(self) -> None:
         """Draw the curves so far."""
         figures.write_curves(self.rows, self.workdir / "figures", f"{self.title}, seed {self.config.seed}")
 
-    def write_test_figures(self, state: TrainState, tested: EpochResult) -> None:
-        """Write confusion.png and predictions.png."""
-        folder, test = self.workdir / "figures", self.splits.test
+    def write_final_figures(self, state: TrainState, tested: EpochResult) -> None:
+        """Write confusion.png and predictions.png, of the test pictures or else of the validation pictures."""
+        folder, split = self.workdir / "figures", self.config.data.final_split
+        source, names = self.splits.named()[split], self.splits.class_names
         title = f"{self.title}, seed {self.config.seed}, epoch {tested.epoch}"
-        figures.write_confusion(tested.test_confusion, test.class_names, folder / "confusion.png", title)
-        records = [test[position] for position in figures.spread_positions(test)]
+        figures.write_confusion(tested.confusion, names, folder / "confusion.png", title, split)
+        records = [source[position] for position in figures.spread_positions(source)]
         probabilities = np.asarray(compiled_predict_step(state, np.stack([record["image"] for record in records])))
-        figures.write_predictions(records, probabilities, test.class_names, folder / "predictions.png", title)
+        figures.write_predictions(records, probabilities, names, folder / "predictions.png", title, split)
 
     def _diverged(self, what: str, step: int) -> InputError:
         """The error of a run that diverged in a step, counted from 0; it names the pictures of that step."""

@@ -1,6 +1,7 @@
 """Compilation: the `jit` of this project, and the cache of compiled programs."""
 
 import functools
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,26 @@ from typing import Any
 import jax
 from platformdirs import user_cache_path
 
+from jaxconv.runtime.errors import InputError
+
 # On a CPU, XLA uses the library YNNPACK for convolutions. Its backward pass is several times slower than XLA's own
 # convolutions (tools/benchmarks/README.md). With this experimental option, YNNPACK does not compute convolutions.
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"}
+
+
+def start_backend() -> None:
+    """Start JAX's backend.
+
+    Raises:
+        InputError: JAX_PLATFORMS names a kind of device that is not there.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # for CUDA without its plugin, JAX has no more than an assertion
+        named = os.environ.get("JAX_PLATFORMS")
+        reason = str(error).strip().partition(" (set JAX")[0].partition("\n")[0] or "its plugin is not installed"
+        cure = f"JAX_PLATFORMS is {named}; leave it out, or set it to cpu" if named else "set JAX_PLATFORMS=cpu"
+        raise InputError(f"JAX finds no device ({reason}): {cure}") from error
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Files: complete writes, listing, and printable names."""
+"""Files: complete writes, and printable names."""
 
 import contextlib
 import errno
@@ -9,8 +9,6 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from jaxconv.runtime.errors import InputError
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -59,31 +57,6 @@ def errno_of(error: BaseException) -> int | None:
     """The error number of the operating system behind an exception. TensorStore has it in its text."""
     number = re.search(r"os_error_code='(\d+)'", str(error))
     return int(number[1]) if number else getattr(error, "errno", None)
-
-
-def below(root: Path) -> Iterator[Path]:
-    """List the files below a folder, folder by folder in sorted order.
-
-    Hidden files and folders are skipped. Linked folders are included, except links to a folder that contains the link.
-
-    Raises:
-        InputError: a folder cannot be listed.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename} cannot be listed ({error.strerror}): name a folder that can be") from error
-
-    # A link to a folder that contains the link would never end. The folders above the root count too: so a walk of one
-    # split skips the same links as a walk of the whole data set.
-    here = root.absolute()
-    above = {os.fspath(root): {os.path.realpath(folder) for folder in (here, *here.parents)}}
-    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        real = {name: os.path.realpath(Path(folder, name)) for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for name in real if real[name] not in above[folder]]
-        above |= {os.path.join(folder, name): above[folder] | {real[name]} for name in folders}
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.isfile(path := Path(folder, name)):
-                yield path
 
 
 def printable(line: str) -> str:

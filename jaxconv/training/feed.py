@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float32
 
 from jaxconv.config import Training
 from jaxconv.data.augment import RandomAffine
@@ -19,13 +20,15 @@ from jaxconv.training.steps import Batch, compiled_eval_step
 class Feed:
     """Iterate over training batches on the devices, starting at any step.
 
-    A batch is {"image": uint8[n, h, w, c], "target": float32[n, k]} with one-hot targets. A step always has the same
-    batch. The iterator is endless. `waited` counts the seconds spent waiting for data.
+    A batch is {"image": uint8[n, h, w, c], "target": float32[n, k]} with one-hot targets, and with balanced class
+    weights also "weight": float32[n]. A step always has the same batch. The iterator is endless. `waited` counts the
+    seconds spent waiting for data.
     """
 
     def __init__(self, source: Source, training: Training, seed: int, first_step: int) -> None:
         self.waited = 0.0
         self._classes = np.eye(len(source.class_names), dtype=np.float32)
+        self._weights = balanced_weights(source) if training.class_weights else None
         self._batches = training_batches(
             source,
             training.batch_size,
@@ -42,7 +45,22 @@ class Feed:
         asked = time.perf_counter()
         batch = next(self._batches)
         self.waited += time.perf_counter() - asked
-        return sharding.shard_batch({"image": batch["image"], "target": self._classes[batch["label"]]})
+        weights = {} if self._weights is None else {"weight": self._weights[batch["label"]]}
+        return sharding.shard_batch({"image": batch["image"], "target": self._classes[batch["label"]]} | weights)
+
+
+def balanced_weights(source: Source) -> Float32[np.ndarray, " k"]:
+    """The weight of each class that makes all classes equal in the loss: n / (k * pictures of the class).
+
+    The mean weight of a picture is 1. scikit-learn calls these weights balanced too.
+
+    Raises:
+        ValueError: a class has no pictures.
+    """
+    counts = np.bincount(source.labels, minlength=len(source.class_names))
+    if not counts.all():
+        raise ValueError(f"{source.class_names[counts.argmin()]} has no training pictures, and so no balanced weight")
+    return (len(source) / (len(counts) * counts)).astype(np.float32)
 
 
 def evaluate(state: TrainState, source: Source, batch_size: int) -> dict[str, Any]:

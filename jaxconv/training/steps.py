@@ -19,10 +19,11 @@ Batch = dict[str, Array]
 
 
 def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Float[Array, ""]]:
-    """One update on {"image": uint8[n, h, w, c], "target": float32[n, k]}.
+    """One update on {"image": uint8[n, h, w, c], "target": float32[n, k]}, and optionally "weight": float32[n].
 
-    Returns the new state and the mean loss of the batch, which includes the `losses` that the net sows. The sums of the
-    new state have the loss and the accuracy before the update and with dropout, as in Keras.
+    The weights multiply the losses of the pictures. Returns the new state and the mean loss of the batch, which
+    includes the `losses` that the net sows. The sums of the new state have the loss and the accuracy before the update
+    and with dropout, as in Keras.
     """
     images, targets = batch["image"], batch["target"]
     smoothed = optax.smooth_labels(targets, state.label_smoothing) if state.label_smoothing else targets
@@ -33,7 +34,8 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Float[Array
         mutable = [*state.collections, "losses"]
         logits, changed = state.apply_fn(variables, images, train=True, rngs=rngs, mutable=mutable)
         sown = sum(jax.tree.leaves(changed.pop("losses", {})), jnp.zeros(()))
-        return state.loss_fn(logits, smoothed).mean() + sown, (logits, changed)
+        losses = state.loss_fn(logits, smoothed) * batch.get("weight", 1.0)
+        return losses.mean() + sown, (logits, changed)
 
     (value, (logits, collections)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
     updates, opt_state = state.tx.update(gradients, state.opt_state, state.params)

@@ -9,7 +9,7 @@ from jaxconv.config import Optimizer, Training
 from jaxconv.models import MnistConvNet
 from jaxconv.runs import history
 from jaxconv.runs.directory import write_config
-from jaxconv.runs.history import EpochResult, Highest, Result
+from jaxconv.runs.history import EpochResult, Result
 from jaxconv.runtime.errors import InputError
 from tests.made_runs import PRINTS, row, settings, write_numbers
 
@@ -33,7 +33,7 @@ def test_seeds_are_one_group_with_mean_and_range(tmp_path):
     assert group.numbers()["last epoch"]["test_acc"] == pytest.approx((0.75 + 0.06, 0.78, 0.86))
     assert group.numbers()["lowest val_loss"]["epoch"] == (1, 1, 1)
     assert group.numbers(group.runs[2:])["last epoch"]["test_acc"] == pytest.approx((0.86, 0.86, 0.86))
-    assert group.confusion == ([[273, 27], [51, 249]], "lowest val_loss, 3 seeds together")
+    assert group.confusion == ([[273, 27], [51, 249]], "test pictures, lowest val_loss, 3 seeds together", [])
     np.testing.assert_allclose(group.curve("val_acc"), [[0.53] * 2, [0.54] * 2, [0.61] * 2])
     shown = {setting.name: setting.values for setting in comparison.settings([group])}
     assert (shown["seed"], shown["versions.jax"]) == (["3, 4, 11"], ["0.10.3, 0.10.4, 0.10.11"])
@@ -101,7 +101,7 @@ def test_a_run_without_a_best_epoch_has_the_numbers_of_its_last(tmp_path):
     history.write_result(run, Result(val_acc_mean_last_10=0.5, last=tested))
     (group,) = comparison.read([run])
     assert [*group.numbers()] == ["last epoch"] and group.chosen_by_test
-    assert group.confusion == ([[1, 0], [1, 0]], "last epoch")
+    assert group.confusion == ([[1, 0], [1, 0]], "test pictures, last epoch", ["dogs"])
 
 
 def test_settings_are_shown_as_a_person_would_write_them():
@@ -126,26 +126,10 @@ def test_a_damaged_result_is_refused(tmp_path):
         comparison.read([run])
 
 
-def test_the_spread_of_results_has_their_shape():
-    def result(accuracy, epoch):
-        scores = {"val_loss": 1.0, "val_acc": accuracy, "test_loss": 0.25, "test_acc": accuracy / 2}
-        tested = EpochResult(epoch=epoch, test_confusion=[[epoch, 2], [3, 4]], **scores)
-        return Result(accuracy, last=tested, best=tested, highest_val_acc=Highest(epoch, accuracy))
-
-    found = comparison.spread([result(0.5, 1), result(0.7, 2), result(0.9, 6)])
-    assert [*found] == ["mean", "std", "min", "max"]
-    assert found["mean"]["val_acc_mean_last_10"] == pytest.approx(0.7)
-    assert found["std"]["best"]["val_acc"] == pytest.approx(0.2)  # the sample's: over n - 1
-    assert found["min"]["last"]["test_acc"] == 0.25 and found["max"]["highest_val_acc"]["epoch"] == 6
-    assert found["mean"]["last"]["test_confusion"] == [[3, 2], [3, 4]]
-    for shape in found.values():
-        assert {name: type(value) for name, value in shape["best"].items()}.keys() == shape["last"].keys()
-
-
 def test_a_confusion_matrix_of_other_classes_is_named(tmp_path):
     run = run_at(tmp_path)
     result = history.read_result(run)
     wrong = msgspec.structs.replace(result.last, test_confusion=[[1, 0, 0]] * 3)
     history.write_result(run, msgspec.structs.replace(result, last=wrong))
-    with pytest.raises(InputError, match=r"result\.json is damaged \(test_confusion has other classes\): --resume"):
+    with pytest.raises(InputError, match=r"result\.json is damaged \(a confusion matrix has other classes\): --resume"):
         comparison.read([run])

@@ -33,7 +33,7 @@ def root(photos, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setattr("jaxconv.runs.writer.RunWriter.draw_curves", lambda *_: None)
-        patch.setattr("jaxconv.runs.writer.RunWriter.write_test_figures", lambda *_: None)
+        patch.setattr("jaxconv.runs.writer.RunWriter.write_final_figures", lambda *_: None)
         fit(CatsDogsConvNet(), read_splits("photos", (46, 46)), SHORT, "run")
     return root
 
@@ -146,7 +146,7 @@ def test_a_run_that_does_not_say_where_its_pictures_are_asks_for_them(tmp_path):
 def test_other_classes_are_refused_with_both_lists(here, photos, tmp_path):
     other = shutil.copytree(photos, tmp_path / "other")
     (other / "test/dogs").rename(other / "test/wolves")
-    refused = "holds the classes cats, wolves, but run was trained with cats, dogs: name a folder of the same classes"
+    refused = "lacks 'dogs', which run has and has 'wolves', which run lacks: name a folder of the same classes"
     with pytest.raises(InputError, match=refused):
         read_split(Predictor("run"), other, "test")
 
@@ -160,5 +160,5 @@ def test_pictures_of_other_channels_are_refused(photos, tmp_path):
 
 
 def test_a_folder_without_the_split_is_refused(here, tmp_path):
-    with pytest.raises(InputError, match="test does not exist: a data set has the folders train, validation, test"):
+    with pytest.raises(InputError, match="has no folder train: split a folder of"):
         read_split(Predictor("run"), tmp_path, "test")

@@ -150,7 +150,7 @@ def test_files_that_cannot_be_decoded_are_given_to_skip_or_refused(run, pictures
     found = list(net.predict_files([*pictures, none], lambda path, error: skipped.append((path, type(error)))))
     assert [path for path, _ in found] == [pictures[0], pictures[2]]
     assert [path for path, _ in skipped] == [pictures[1], none] and skipped[1][1] is FileNotFoundError
-    for path, why in ((pictures[1], "no header of BMP, GIF,"), (none, "No such file or directory")):
+    for path, why in ((pictures[1], "no header of AVIF, BMP, GIF,"), (none, "No such file or directory")):
         for look in (net.read_picture, lambda path: net.predict([path])):
             with pytest.raises(InputError, match=rf"{path} is no picture that can be decoded \({why}.*: name another"):
                 look(path)

@@ -1,12 +1,14 @@
 import io
 import struct
+import sys
 import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from jaxconv.data.images import decode, quiet_pillow
+from jaxconv.data import images
+from jaxconv.data.images import decode, decode_rgb, is_picture, quiet_pillow
 
 
 def png(image: Image.Image, **options) -> bytes:
@@ -33,20 +35,117 @@ def test_every_mode_becomes_rgb(mode):
         assert np.abs(image.astype(int) - expected).max() <= 1
 
 
-def test_a_palette_with_transparency_keeps_its_colours():
-    picture = Image.new("P", (4, 4), 1)
-    picture.putpalette([0, 0, 0, 10, 20, 30])
-    image = decode(png(picture, transparency=b"\x00\x80"), (4, 4))
-    assert (image == [10, 20, 30]).all()
-
-
-def test_the_exif_orientation_is_ignored_as_keras_does(tmp_path):
-    picture = Image.new("RGB", (20, 10))
-    exif = picture.getexif()
-    exif[0x0112] = 6
+def encoded(picture: Image.Image, kind: str, **options) -> bytes:
     file = io.BytesIO()
-    picture.save(file, "JPEG", exif=exif)
-    assert decode(file.getvalue(), (10, 20)).shape == (10, 20, 3)
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_transparent_pixels_are_laid_on_white(mode):
+    """Ink that is in the alpha channel alone stays ink: all of it is black, and the ground is transparent."""
+    ink = np.zeros((8, 8), bool)
+    ink[2:6, 3:5] = True
+    if mode == "P":
+        picture = Image.fromarray(ink.astype(np.uint8)).convert("P")
+        picture.putpalette([0, 0, 0, 0, 0, 0])
+        data = png(picture, transparency=0)
+    elif mode == "RGB":  # one colour is transparent
+        data = png(Image.fromarray(np.where(ink[..., None], 0, [1, 2, 3]).astype(np.uint8)), transparency=(1, 2, 3))
+    else:
+        rgba = np.zeros((8, 8, 4), np.uint8)
+        rgba[..., 3] = 255 * ink
+        data = png(Image.fromarray(rgba).convert(mode))
+    np.testing.assert_array_equal(decode(data, (8, 8)), np.where(ink[..., None], 0, 255).repeat(3, 2))
+
+
+def test_half_transparent_pixels_are_mixed_with_white_and_opaque_ones_stay():
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 4)).astype(np.uint8)
+    image = decode(png(Image.fromarray(pixels)), (8, 8))
+    share = pixels[..., 3:] / 255
+    assert np.abs(image - (share * pixels[..., :3] + (1 - share) * 255)).max() <= 1
+    pixels[..., 3] = 255
+    np.testing.assert_array_equal(decode(png(Image.fromarray(pixels)), (8, 8)), pixels[..., :3])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "PNG", "WEBP", "AVIF"])
+def test_pictures_are_turned_by_their_exif_orientation(kind):
+    """Pillow's own `exif_transpose` is the oracle."""
+    pixels = np.full((8, 16, 3), 50, np.uint8)
+    pixels[:4, :8] = 200
+    for orientation in range(1, 10):  # 9 has no meaning
+        picture = Image.fromarray(pixels)
+        exif = picture.getexif()
+        exif[0x0112] = orientation
+        data = encoded(picture, kind, exif=exif)
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+        found = np.asarray(decode_rgb(data))
+        assert found.shape == ((16, 8, 3) if 5 <= orientation <= 8 else (8, 16, 3))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_floats_from_0_to_1_are_scaled():
+    pixels = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    image = decode(encoded(Image.fromarray(pixels), "TIFF"), (8, 8), channels=1)
+    np.testing.assert_array_equal(image[..., 0], np.round(255 * pixels))
+
+
+@pytest.mark.parametrize(
+    "pixels, reason",
+    [
+        (np.full((8, 8), 1.5, np.float32), "its pixels are floats outside of 0 to 1: save it with 8 or 16 bits"),
+        (np.full((8, 8), -0.1, np.float32), "its pixels are floats outside of 0 to 1"),
+        (np.full((8, 8), np.nan, np.float32), "its pixels are floats outside of 0 to 1"),
+        (np.full((8, 8), 70_000, np.int32), "its pixels are whole numbers of 32 bits, whose range is not known: save"),
+    ],
+)
+def test_pixels_of_an_unknown_range_are_refused(pixels, reason):
+    with pytest.raises(ValueError, match=f"^{reason}"):
+        decode(encoded(Image.fromarray(pixels), "TIFF"), (8, 8))
+
+
+def test_a_jpeg_that_is_too_large_is_decoded_at_reduced_size(monkeypatch):
+    """Up to the limit, its pixels stay as they are."""
+    data = encoded(Image.new("RGB", (640, 480), (100, 150, 200)), "JPEG")
+    for limit, size in ((640 * 480, (640, 480)), (640 * 480 - 1, (320, 240)), (5_000, (80, 60)), (1_000, (80, 60))):
+        monkeypatch.setattr(images, "LARGE", limit)
+        picture = decode_rgb(data)
+        assert picture.size == size and np.abs(np.asarray(picture) - [100, 150, 200]).max() <= 2
+
+
+def test_a_large_picture_of_another_kind_needs_the_memory(monkeypatch):
+    data = png(Image.new("RGB", (640, 480)))
+    monkeypatch.setattr(images, "LARGE", 1000)
+    monkeypatch.setattr(images, "MAX_PIXELS_A_BYTE", 10**6)
+    monkeypatch.setattr(images, "usable_cores", lambda: 2)
+    monkeypatch.setattr(images, "available_memory", lambda: 4 * 12 * 640 * 480)
+    assert decode_rgb(data).size == (640, 480)
+    monkeypatch.setattr(images, "available_memory", lambda: 4 * 12 * 640 * 480 - 1)
+    with pytest.raises(Image.DecompressionBombError, match=r"its 640 x 480 pixels need 0\.0 GB of memory"):
+        decode_rgb(data)
+
+
+def test_a_heic_photo_is_read_where_pillow_heif_is_installed():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (64, 32), (100, 150, 200))).save(file)
+    picture = decode_rgb(file.getvalue())
+    assert picture.size == (64, 32) and np.abs(np.asarray(picture) - [100, 150, 200]).max() <= 3
+
+
+def test_a_heic_photo_names_the_package_that_reads_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    data = b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + bytes(400)
+    assert is_picture(data)
+    with pytest.raises(OSError, match=r"^a HEIC photo, as iPhones take them: pip install pillow-heif$"):
+        decode_rgb(data)
+
+
+def test_what_begins_like_a_picture():
+    kinds = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+    assert all(is_picture(encoded(Image.new("RGB", (8, 8)), kind)) for kind in kinds)
+    others = (b"", b"<svg/>", b"8BPS", b"\0\0\0\x18ftypmp42" + bytes(99), b"version https://git-lfs.github.com/spec/v1")
+    assert not any(map(is_picture, others))
 
 
 def test_the_largest_sides_are_read():
@@ -61,7 +160,7 @@ def test_only_formats_of_photos_are_opened(kind, opens):
     if opens:
         assert decode(file.getvalue(), (10, 20)).shape == (10, 20, 3)
     else:
-        with pytest.raises(OSError, match=r"^no header of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP$"):
+        with pytest.raises(OSError, match=r"^no header of AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP$"):
             decode(file.getvalue(), (10, 20))
 
 

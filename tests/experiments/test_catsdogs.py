@@ -12,7 +12,7 @@ import filelock
 import flax.linen as nn
 import pytest
 
-from experiments import catsdogs, launch, mnist, mnist_study
+from experiments import catsdogs, closing, mnist, mnist_study, recipes
 from experiments import photos as chapter
 from jaxconv.config import BOOK_AUGMENTATION
 from jaxconv.data import demo
@@ -38,7 +38,7 @@ class OneLayer(nn.Module):
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, undrawn) -> None:
     """A small net on small pictures, and no figures."""
-    monkeypatch.setattr(chapter, "net", lambda arguments, classes: OneLayer())
+    monkeypatch.setattr(chapter, "net", lambda dropout, dtype, classes: OneLayer())
     monkeypatch.setattr(chapter, "IMAGE_SIZE", 46)
 
 
@@ -47,12 +47,15 @@ def config_of(workdir: Path) -> dict:
 
 
 def test_the_book_s_settings():
-    plain, augmented = chapter.book(False, False), chapter.book(True, True)
+    def book(aug, dropout):
+        return recipes.recipe("book", aug, dropout).training
+
+    plain, augmented = book(False, False), book(True, True)
     assert (plain.batch_size, plain.steps_per_epoch, plain.epochs, plain.optimizer.learning_rate) == (20, 100, 30, 1e-4)
     assert (augmented.batch_size, augmented.steps_per_epoch, augmented.epochs) == (32, 100, 100)
     assert (plain.augmentation, augmented.augmentation) == (None, BOOK_AUGMENTATION)
-    assert chapter.book(True, False) == augmented
-    assert vars_but(chapter.book(False, True), "augmentation") == vars_but(augmented, "augmentation")
+    assert book(True, None) == augmented
+    assert vars_but(book(False, True), "augmentation") == vars_but(augmented, "augmentation")
 
 
 def vars_but(setting, name: str) -> dict:
@@ -93,6 +96,10 @@ def launched(photos, monkeypatch: pytest.MonkeyPatch):
         ),
         ("--schedule cosine --epochs 10", "plain-cosine-epochs10"),
         ("--learning-rate 1e-4 --schedule constant --batch-size 20", "plain"),
+        ("--aug --no-flip --rotation-deg 10 --zoom 0.2", "aug-rotation10-no-flip"),
+        ("--class-weights balanced", "plain-balanced"),
+        ("--recipe folders", "folders-aug-dropout"),
+        ("--recipe folders --no-aug --no-dropout --epochs 3", "folders-plain-epochs3"),
     ],
 )
 def test_a_run_is_named_by_its_changes_from_the_book(flags, variant, launched):
@@ -116,10 +123,15 @@ def test_a_run_of_everything(photos, tmp_path, capsys, monkeypatch):
     command = ["--aug", "--dropout", "--learning-rate", "1e-8", "--data", str(photos), *SHORT]
     catsdogs.main(command)
     workdir = Path("runs/catsdogs-aug-dropout-batch4-steps2-lr1e-08-seed0")
-    lines = capsys.readouterr().out.splitlines()
+    found, lines = (lines := capsys.readouterr().out.splitlines())[:3], lines[3:]
+    assert found == [
+        "6 pictures of 2 classes in train: 3 cats, 3 dogs",
+        "5 pictures of 2 classes in validation: 3 cats, 2 dogs",
+        "3 pictures of 2 classes in test: 2 cats, 1 dogs",
+    ]
     assert lines[0].startswith("epoch 1/2  loss ") and lines[1].startswith("epoch 2/2  loss ")
     assert lines[2].startswith("last epoch: epoch 2  val_acc ")
-    assert lines[-5] == "baseline (always 'cats'): test_acc 0.6667"
+    assert "baseline (always 'cats'): test_acc 0.6667" in lines
     tools = [f"  python -m tools.{what}" for what in (f"predict {workdir} PICTURE", f"evaluate {workdir}")]
     assert lines[-4:] == [f"saved in {workdir}", *tools, f"  python -m tools.report {workdir}"]
     # Nearly nothing is learnt, so the loss is that of guessing: the logarithm of the number of classes.
@@ -169,9 +181,9 @@ def test_a_run_is_resumed_and_a_directory_that_is_not_free_is_refused(photos, tm
         assert "holds other files: name a new directory" in refused(*more, "--workdir", tmp_path / "mine")
     catsdogs.main([*command, "--resume"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "epoch 2 of 2 is already trained: give more --epochs to train longer"
+    assert lines[3] == "epoch 2 of 2 is already trained: give more --epochs to train longer"
     catsdogs.main([*command, "--resume", "--epochs", "3"])
-    assert capsys.readouterr().out.startswith("resuming after step 4 (epoch 2 of 3)\nepoch 3/3  loss ")
+    assert "\nresuming after step 4 (epoch 2 of 3)\nepoch 3/3  loss " in capsys.readouterr().out
 
 
 def test_steps_per_epoch_0_takes_every_picture_once(photos, tmp_path, capsys, monkeypatch, small):
@@ -191,19 +203,19 @@ def scores(epoch: int, val_acc: float, test_acc: float) -> history.EpochResult:
 
 def test_the_closing_lines_name_what_is_not_yet_said(capsys):
     last, best = scores(9, 0.5, 0.4), scores(7, 0.5, 0.3)
-    launch.print_results(
+    closing.print_results(
         [history.Result(0.45, last, best, history.Highest(8, 0.6))], ["cats", "dogs"], "the book's run has 0.7"
     )
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "last epoch: epoch 9  val_acc 0.5000  test_acc 0.4000",
-        "lowest val_loss: epoch 7  val_acc 0.5000  test_acc 0.3000",
+        "last epoch: epoch 9  val_acc 0.5000  test_acc 0.4000  mean recall 0.5000",
+        "lowest val_loss: epoch 7  val_acc 0.5000  test_acc 0.3000  mean recall 0.5000",
         "val_acc, mean of the last 9 epochs: 0.4500",
         "highest val_acc: epoch 8  0.6000",
         "baseline (always 'dogs'): test_acc 0.6667",
         "for comparison: the book's run has 0.7",
     ]
-    launch.print_results([history.Result(0.45, last, best, history.Highest(7, 0.5))], ["cats", "dogs"], None)
+    closing.print_results([history.Result(0.45, last, best, history.Highest(7, 0.5))], ["cats", "dogs"], None)
     fewer = [line for line in lines if not line.startswith("highest") and "book" not in line]
     assert capsys.readouterr().out.splitlines() == fewer
 
@@ -211,9 +223,10 @@ def test_the_closing_lines_name_what_is_not_yet_said(capsys):
 def test_the_closing_lines_of_several_seeds(capsys):
     """Mean, sample standard deviation and range; of MNIST there is no best epoch."""
     results = [history.Result(0.5, scores(2, 0.5, 0.4)), history.Result(0.7, scores(2, 0.7, 0.8))]
-    launch.print_results(results, ["cats", "dogs"], None)
+    closing.print_results(results, ["cats", "dogs"], None)
     assert capsys.readouterr().out.splitlines() == [
-        "last epoch: epoch 2  val_acc 0.6000 ± 0.1414 (0.5000 to 0.7000)  test_acc 0.6000 ± 0.2828 (0.4000 to 0.8000)",
+        "last epoch: epoch 2  val_acc 0.6000 ± 0.1414 (0.5000 to 0.7000)  test_acc 0.6000 ± 0.2828 (0.4000 to 0.8000)  "
+        "mean recall 0.5000 ± 0.0000 (0.5000 to 0.5000)",
         "val_acc, mean of the last 2 epochs: 0.6000 ± 0.1414 (0.5000 to 0.7000)",
         "baseline (always 'dogs'): test_acc 0.6667",
     ]
@@ -227,12 +240,12 @@ def test_epochs_of_several_seeds_are_a_range(capsys):
         history.Result(0.4, scores(12, 0.4, 0.4), scores(1, 0.4, 0.3), history.Highest(2, 0.6)),
     ]
     for results in (seeds, seeds[::-1]):
-        launch.print_results(results, ["cats", "dogs"], None)
+        closing.print_results(results, ["cats", "dogs"], None)
         epochs = [line.partition("  ")[0] for line in capsys.readouterr().out.splitlines()]
         averaged = "val_acc, mean of the last 2 to 10 epochs: 0.4000 ± 0.0000 (0.4000 to 0.4000)"
         assert epochs[:3] == ["last epoch: epochs 2 to 12", "lowest val_loss: epoch 1", averaged]
         assert epochs[3:4] == ["highest val_acc: epochs 1 to 2"]
-    launch.print_results(seeds[:2], ["cats", "dogs"], None)
+    closing.print_results(seeds[:2], ["cats", "dogs"], None)
     assert "highest" not in capsys.readouterr().out
 
 
@@ -280,6 +293,13 @@ def test_missing_data_names_the_three_ways_on(capsys):
     assert "--data nowhere does not exist" in error
     for way in ("split_catsdogs --source train.zip --dest nowhere", "--download --dest nowhere", "--data demo"):
         assert way in error
+
+
+def test_an_archive_names_the_tool_that_reads_it(tmp_path, capsys):
+    (tmp_path / "train.zip").touch()
+    error = fails(catsdogs.main, capsys, "--data", tmp_path / "train.zip")
+    cure = f"of an archive, make a folder (python -m tools.split_catsdogs --source {tmp_path / 'train.zip'} --dest DIR)"
+    assert error == f"error: --data {tmp_path / 'train.zip'} is a file: {cure}\n"
 
 
 def test_other_classes_than_two_are_refused(photos, tmp_path, capsys):
@@ -330,7 +350,7 @@ def test_several_seeds_change_together_or_not_at_all(photos, tmp_path, capsys, s
     """One of them is in use, so none is made longer; the rest of an interrupted write is no foreign file."""
     command = ["--data", str(photos), "--workdir", str(tmp_path), "--seeds", "2", *SHORT]
     catsdogs.main(command)
-    assert capsys.readouterr().out.splitlines()[0] == "seed 0"
+    assert capsys.readouterr().out.splitlines()[3] == "seed 0"
     (tmp_path / ".result.json.0123456789abcdef.part").touch()
     before = (tmp_path / "seed0/config.json").read_text()
     with filelock.FileLock(tmp_path / "seed1/.lock"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import common, mnist, photos
+from experiments import common, mnist, recipes
 from jaxconv.models import registry
 from jaxconv.models.summary import count_params, layer_shapes
 from jaxconv.runs import directory, history
@@ -39,7 +39,7 @@ def test_a_committed_run_has_the_name_and_the_net_that_the_command_would_give_it
     if config.experiment == "catsdogs":
         aug, dropout = training.augmentation is not None, options["dropout"] > 0
         named = "-".join(name for name, on in (("aug", aug), ("dropout", dropout)) if on) or "plain"
-        book = photos.book(aug, dropout)
+        book = recipes.recipe("book", aug, dropout).training
     else:
         named = mnist.variant("dense" if config.model.name == "DenseNet" else "convnet", options.get("downsample"))
         book = mnist.BOOK

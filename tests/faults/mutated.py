@@ -169,7 +169,7 @@ def wrong(image: np.ndarray, kind: str) -> float:
 
 def read(root: Path, name: str, kind: str) -> dict:
     """What comes of a file of root/train/cats, in training and in tools.check_images."""
-    from jaxconv.analysis.image_audit import Finding, check_file
+    from jaxconv.data.checks import Finding, check_file
     from jaxconv.data.images import quiet_pillow
     from jaxconv.data.records import SplitDirectory
     from jaxconv.runtime.errors import InputError
@@ -202,6 +202,7 @@ def main(seed: int, count: int) -> None:
         root = Path(temp)
         for folder in ("cats", "dogs"):
             (root / "train" / folder).mkdir(parents=True)
+        (root / "validation").mkdir()  # without it, some of the pictures would be held out
         (root / "train/dogs/good.png").write_bytes(originals()["PNG RGB"])
         for kind, mutation, name, data in mutants(seed, count):
             path = root / "train/cats" / name

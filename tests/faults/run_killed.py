@@ -83,7 +83,7 @@ def run(flags: list[str], when: str, output: str, environment: dict[str, str], c
         kill_at_event(int(number), flags[flags.index("--workdir") + 1])
     elif unit == "step":
         stop_after(int(number))
-    photos.net = lambda arguments, classes: SmallNet()
+    photos.net = lambda dropout, dtype, classes: SmallNet()
     figures.save = save
     folders.main(flags)
 

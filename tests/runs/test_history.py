@@ -94,3 +94,45 @@ def test_a_damaged_result_is_named(tmp_path, content):
     (tmp_path / "result.json").write_text(content)
     with pytest.raises(InputError, match=r"result.json is damaged \(.*\): --resume the run, which writes it anew"):
         history.read_result(tmp_path)
+
+
+def test_the_spread_of_results_has_their_shape():
+    def result(accuracy, epoch):
+        scores = {"val_loss": 1.0, "val_acc": accuracy, "test_loss": 0.25, "test_acc": accuracy / 2}
+        tested = EpochResult(epoch=epoch, test_confusion=[[epoch, 2], [3, 4]], **scores)
+        return Result(accuracy, last=tested, best=tested, highest_val_acc=Highest(epoch, accuracy))
+
+    found = history.spread([result(0.5, 1), result(0.7, 2), result(0.9, 6)])
+    assert [*found] == ["mean", "std", "min", "max"]
+    assert found["mean"]["val_acc_mean_last_10"] == pytest.approx(0.7)
+    assert found["std"]["best"]["val_acc"] == pytest.approx(0.2)  # the sample's: over n - 1
+    assert found["min"]["last"]["test_acc"] == 0.25 and found["max"]["highest_val_acc"]["epoch"] == 6
+    assert found["mean"]["last"]["test_confusion"] == [[3, 2], [3, 4]]
+    for shape in found.values():
+        assert {name: type(value) for name, value in shape["best"].items()}.keys() == shape["last"].keys()
+
+
+def test_a_result_without_test_pictures_has_the_confusion_matrix_of_the_validation_pictures(tmp_path):
+    """Six of eight: half of the first class, all of the second, and none of the third, which is never predicted."""
+    matrix = [[1, 1, 0], [0, 5, 0], [0, 1, 0]]
+    result = Result(0.75, last=EpochResult(epoch=1, val_loss=1.0, val_acc=0.75, val_confusion=matrix))
+    history.write_result(tmp_path, result)
+    assert "test" not in (tmp_path / "result.json").read_text()
+    found = history.read_result(tmp_path)
+    assert found == result and found.last.confusion == matrix
+    assert (found.last.mean_recall, found.last.never_predicted) == (0.5, [2])
+
+
+@pytest.mark.parametrize(
+    "scores, reason",
+    [
+        ({}, "there must be one of test_confusion and val_confusion"),
+        ({"test_acc": 0.5, "val_confusion": [[1]]}, "some of test_loss, test_acc and test_confusion are missing"),
+        ({"test_loss": 1.0, "test_acc": 0.5}, "some of test_loss, test_acc and test_confusion are missing"),
+    ],
+)
+def test_a_result_with_some_of_the_test_scores_is_damaged(scores, reason, tmp_path):
+    last = {"epoch": 1, "val_loss": 1.0, "val_acc": 0.5} | scores
+    (tmp_path / "result.json").write_text(json.dumps({"val_acc_mean_last_10": 0.5, "last": last}))
+    with pytest.raises(InputError, match=rf"result\.json is damaged \({reason}.*: --resume the run"):
+        history.read_result(tmp_path)

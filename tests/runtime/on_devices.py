@@ -71,7 +71,7 @@ def main():
         jax.local_devices = lambda: local[:count]
 
     if what == "runs":
-        RunWriter.draw_curves = RunWriter.write_test_figures = lambda *_: None
+        RunWriter.draw_curves = RunWriter.write_final_figures = lambda *_: None
         for name, until in {"1": {2: 1}, "4": {2: 4}, "4, then 1": {1: 4, 2: 1}}.items():
             for epochs, count in until.items():
                 take(count)

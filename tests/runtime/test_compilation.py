@@ -59,6 +59,25 @@ def test_other_backends_have_no_options(monkeypatch):
     assert compilation.compiler_options.__wrapped__() == {}
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["experiments.catsdogs", "--epochs", "1", "--data"],
+        ["tools.predict", "run", "picture.png"],
+    ],
+)
+def test_a_platform_that_is_not_there_is_one_line(command, photos, tmp_path):
+    command = [*command, str(photos)] if command[-1] == "--data" else command
+    environment = os.environ | {"JAX_PLATFORMS": "cuda", "PYTHONPATH": str(Path(jaxconv.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: JAX finds no device (")
+    assert done.stderr.endswith("): JAX_PLATFORMS is cuda; leave it out, or set it to cpu\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_importing_the_library_starts_no_backend():
     """`jax.distributed` and the settings of memory must come before it."""
     package = Path(jaxconv.__file__).parent

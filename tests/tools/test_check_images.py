@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.commands import fails
-from tests.scenes import BAD, GOOD, close_folder, fill, tree
+from tests.scenes import BAD, GOOD, close_folder, digit, encode, fill, scene, tree
 from tools import check_images
 
 FOLDER = Path(check_images.__file__).parents[1]
@@ -33,14 +35,14 @@ def run(capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, list[st
 
 
 def test_nothing_is_found_among_good_pictures(root, capsys):
-    assert run(capsys, root) == (0, ["12 files: nothing found"])
+    assert run(capsys, root) == (0, ["12 pictures: nothing found"])
 
 
 def test_each_kind_is_printed_and_counted(root, capsys):
     fill(root, BAD)
     code, lines = run(capsys, root)
     assert code == 1
-    formats = "BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"
+    formats = "AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"
     assert [line.partition(" (")[0] for line in lines[:-1]] == [
         "train/cats/broken.jpg: broken",
         "train/cats/empty.jpg: empty",
@@ -51,17 +53,17 @@ def test_each_kind_is_printed_and_counted(root, capsys):
         "train/cats/white.png: blank",
     ]
     assert lines[0].startswith("train/cats/broken.jpg: broken (image file is truncated")
-    assert lines[2].startswith("train/cats/large.png: too large (Image size (3600000000 pixels) exceeds limit")
+    assert lines[2].startswith("train/cats/large.png: too large (it claims 60,000 x 60,000 pixels in ")
     assert lines[3] == f"train/cats/page.jpg: not an image (begins like none of {formats})"
     assert lines[4] == "train/cats/same.jpg: duplicate (the bytes of test/cats/1.jpg)"
     assert lines[5] == "train/cats/small.png: small (31 x 200 pixels, a side under 32)"
-    assert lines[7] == "19 files: 1 broken, 1 empty, 1 not an image, 1 too large, 1 small, 1 blank, 1 duplicate"
+    assert lines[7] == "19 pictures: 1 broken, 1 empty, 1 not an image, 1 too large, 1 small, 1 blank, 1 duplicate"
 
 
 def test_the_smallest_side_can_be_chosen(root, capsys):
     fill(root, {"train/cats/small.png": BAD["train/cats/small.png"]})
-    assert run(capsys, root, "--min-side", 31) == (0, ["13 files: nothing found"])
-    assert run(capsys, root, "--min-side", 181)[1][-1] == "13 files: 13 small"
+    assert run(capsys, root, "--min-side", 31) == (0, ["13 pictures: nothing found"])
+    assert run(capsys, root, "--min-side", 181)[1][-1] == "13 pictures: 13 small"
 
 
 def test_json_says_the_same(root, tmp_path, capsys):
@@ -89,9 +91,45 @@ def test_nothing_is_moved_unless_asked_for(root, tmp_path, capsys):
     assert tree(root) == before
     code, lines = run(capsys, root, "--quarantine", tmp_path / "doubtful")
     assert (code, len(lines)) == (1, 8)
+    assert lines[-1].endswith(f", 1 duplicate; 7 moved to {tmp_path / 'doubtful'}")
     assert tree(root) == GOOD
     assert tree(tmp_path / "doubtful") == BAD
-    assert run(capsys, root, "--quarantine", tmp_path / "doubtful") == (0, ["12 files: nothing found"])
+    assert run(capsys, root, "--quarantine", tmp_path / "doubtful") == (0, ["12 pictures: nothing found"])
+
+
+def test_pictures_of_two_classes_are_listed_but_not_moved(root, tmp_path, capsys):
+    copy = encode(scene(0), quality=95)
+    fill(root, {"train/cats/a.jpg": copy, "train/wolfs/b.jpg": encode(scene(0), quality=50)})
+    code, lines = run(capsys, root, "--quarantine", tmp_path / "doubtful")
+    assert code == 0  # no command can tell what is to be done
+    assert lines[0].startswith(
+        "train/wolfs/b.jpg: look-alike (looks like train/cats/a.jpg of another class, correlation "
+    )
+    assert lines[1:] == ["14 pictures: 1 look-alike"]
+    fill(root, {"train/wolfs/c.jpg": copy})
+    code, lines = run(capsys, root, "--quarantine", tmp_path / "doubtful")
+    assert (code, lines[-1]) == (1, "15 pictures: 1 contradiction, 1 look-alike")
+    detail = "the bytes of train/cats/a.jpg, which is of another class: remove one"
+    assert lines[1] == f"train/wolfs/c.jpg: contradiction ({detail})"
+    assert len(tree(root)) == 15 and tree(tmp_path / "doubtful") == {}
+
+
+def test_files_passed_over_and_notes_are_printed(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    dark = {f"owls/{number}.png": Image.fromarray(rng.integers(0, 4096, (40, 40), np.uint16)) for number in range(3)}
+    fill(tmp_path, {name: encode(picture, "PNG") for name, picture in dark.items()})
+    fill(tmp_path, {"owls/Thumbs.db": b"x", "notes.txt": b"x", "list.txt": b"x", "tail\n": b"x"})
+    code, (note, summary) = run(capsys, tmp_path)
+    assert code == 0
+    assert note.startswith(f"{tmp_path}: nearly all pictures are all but black, as 12 bits stored in 16 are: ")
+    assert summary == "3 pictures: nothing found; passed over 4 other files (2 .txt, 1 tail\\n, 1 .db)"
+
+
+def test_a_set_of_small_pictures_is_not_emptied(tmp_path, capsys):
+    digits = fill(tmp_path / "digits", {f"{n % 2}/{n}.png": encode(digit(n), "PNG") for n in range(20)})
+    assert run(capsys, digits, "--quarantine", tmp_path / "q") == (0, ["20 pictures: nothing found"])
+    code, lines = run(capsys, digits, "--quarantine", tmp_path / "q", "--min-side", 29)
+    assert (code, lines[-1]) == (1, f"20 pictures: 20 small; 20 moved to {tmp_path / 'q'}")
 
 
 def test_quarantine_on_another_file_system(root, tmp_path, capsys, monkeypatch):
@@ -138,7 +176,7 @@ def test_mistakes_are_named(root, tmp_path, capsys):
     check_refused(capsys, f"{none} does not exist or is no folder: name a folder of pictures", none)
     none.mkdir()
     (none / ".hidden.jpg").write_bytes(b"")
-    check_refused(capsys, f"{none} holds no files: name a folder of pictures", none)
+    check_refused(capsys, f"{none} holds no pictures: name a folder of pictures", none)
     (tmp_path / "link").symlink_to(root)
     for inside in (root, root / "new", tmp_path, tmp_path / "link" / "new"):
         message = f"--quarantine {inside} and {root} lie one inside the other: name another place"
@@ -178,7 +216,7 @@ def test_names_that_are_no_text_are_one_line_each(root, tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, cwd=FOLDER, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout == "train/cats/a\\n\\udcff.jpg: empty (0 bytes)\n13 files: 1 empty\n"
+    assert done.stdout == "train/cats/a\\n\\udcff.jpg: empty (0 bytes)\n13 pictures: 1 empty\n"
     assert json.loads((tmp_path / "a.json").read_text())["findings"][0]["path"] == "train/cats/a\n\udcff.jpg"
 
 
@@ -190,7 +228,7 @@ def test_help_answers_at_once():
 
 INTERRUPTED = """
 import itertools, os, signal, sys, threading
-from jaxconv.analysis import image_audit
+from jaxconv.data import checks
 from tools import check_images
 
 def check_file(*_):
@@ -198,7 +236,7 @@ def check_file(*_):
         os.kill(os.getpid(), signal.SIGINT)
     threading.Event().wait()
 
-calls, image_audit.check_file = itertools.count(), check_file
+calls, checks.check_file = itertools.count(), check_file
 signal.signal(signal.SIGINT, signal.default_int_handler)
 check_images.main(sys.argv[1:])
 """

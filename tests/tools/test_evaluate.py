@@ -79,11 +79,19 @@ def test_mirror_images_are_averaged_and_shown_apart(here, tmp_path, capsys):
 def test_scores_are_lines_of_text_and_the_share_of_an_empty_set_is_none():
     """Of a net that finds everything a dog."""
     mistake = {"file": "cats/cat\n0.png", "label": "cats", "prediction": "dogs", "confidence": 0.88079}
-    found = {"accuracy": 1 / 3, "accuracy_interval": (0.0615, 0.7923), "loss": 1.46, "auc": 0.5, "brier_score": 0.25}
+    found = {
+        "accuracy": 1 / 3,
+        "accuracy_interval": (0.0615, 0.7923),
+        "mean_recall": 0.5,
+        "loss": 1.46,
+        "auc": 0.5,
+        "brier_score": 0.25,
+    }
     found |= {"calibration_error": 0.125, "confusion": [[0, 2], [0, 1]], "recall": [0.0, 1.0]}
-    found |= {"precision": [float("nan"), 1 / 3], "worst": [mistake]}
+    found |= {"precision": [float("nan"), 1 / 3], "never_predicted": [0], "worst": [mistake]}
     assert list(evaluate.describe(found, ["cats", "dogs"])) == [
         "accuracy           0.3333  (95% interval 0.0615 to 0.7923)",
+        "mean recall        0.5000",
         "loss               1.4600",
         "AUC                0.5000",
         "calibration error  0.1250",
@@ -93,6 +101,7 @@ def test_scores_are_lines_of_text_and_the_share_of_an_empty_set_is_none():
         "cats                  0       2  0.0000",
         "dogs                  0       1  1.0000",
         "precision             -  0.3333",
+        "never predicted: cats",
         "",
         "the most confident mistakes:",
         "cats/cat\\n0.png  0.8808  cats taken for dogs",
@@ -107,8 +116,8 @@ def test_digits_are_found_where_they_were_prepared(tmp_path, monkeypatch, capsys
     write_run(Path("run"), DenseNet(), (28, 28, 1), list("0123456789"), **known)
     lines = said(capsys, "run", "--worst", 0)
     assert lines[0] == "run, epoch 2: 40 test pictures of data/mnist"  # the last, because the test would choose
-    assert lines[8].split() == ["label", "\\", "predicted", *"0123456789", "recall"]
-    assert lines[-1].startswith("precision ")
+    assert lines[9].split() == ["label", "\\", "predicted", *"0123456789", "recall"]
+    assert lines[-2].startswith("precision ") and lines[-1].startswith("never predicted: ")
     for other in ("data", "files"):
         assert f"{other} is not MNIST as experiments.mnist prepares it" in fails(capsys, "run", "--data", other)
 
@@ -137,11 +146,11 @@ def test_other_classes_are_refused(here, photos, tmp_path, capsys):
     other = shutil.copytree(photos, tmp_path / "other")
     (other / "test/dogs").rename(other / "test/wolves")
     error = fails(capsys, "run", "--data", other)
-    assert "holds the classes cats, wolves, but run was trained with cats, dogs: name a folder of the same" in error
+    assert "test lacks 'dogs', which run has and has 'wolves', which run lacks: name a folder of the same" in error
 
 
 def test_flags_that_make_no_sense_are_named(here, tmp_path, capsys):
     assert "--worst is -1: give a whole number from 0 on" in fails(capsys, "run", "--worst", -1)
     error = fails(capsys, "run", "--json", tmp_path / "nowhere/scores.json")
     assert "nowhere/scores.json cannot be written (No such file or directory): name another file" in error
-    assert "does not exist: a data set has the folders" in fails(capsys, "run", "--data", tmp_path)
+    assert "has no folder train: split a folder of" in fails(capsys, "run", "--data", tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jaxconv.analysis.predictor import Predictor
 from jaxconv.models import CatsDogsConvNet, DenseNet
@@ -70,6 +70,22 @@ def test_files_and_folders_come_in_the_order_in_which_they_are_named(run, pictur
     assert named == ["pictures/a/2.png", *pictures, "pictures/.hidden.png"]
 
 
+def test_the_net_sees_the_negatives_of_pictures_on_request(pictures, tmp_path, capsys):
+    """A net of MNIST says what it knows."""
+    write_run(tmp_path / "digits", DenseNet(), (28, 28, 1), list("0123456789"), kind="MNIST", interpolation="nearest")
+    for path in pictures:
+        with Image.open(path) as picture:  # grey, because the negative of a colour is rounded to another grey
+            picture.convert("L").save(path)
+    note = "this net knows white digits on black: give --invert for dark digits on a light ground\n"
+    code, plain, err = ends(capsys, tmp_path / "digits", *pictures)
+    assert (code, err) == (0, note)
+    for path in pictures:
+        with Image.open(path) as picture:
+            ImageOps.invert(picture).save(path)
+    code, inverted, err = ends(capsys, tmp_path / "digits", *pictures, "--invert")
+    assert (code, inverted, err) == (0, plain, "")
+
+
 def test_a_table_has_the_probability_of_every_class(pictures, tmp_path, capsys):
     write_run(tmp_path / "run", DenseNet(), (28, 28, 1), list("0123456789"))
     for _ in range(2):  # the table of the first time, which lies among the pictures, is none
@@ -103,8 +119,8 @@ def test_files_that_cannot_be_read_are_named_and_skipped(run, pictures, tmp_path
     assert code == 1
     assert [line.split("\t")[0] for line in out.splitlines()] == ["pictures/b.png", "pictures/a/2.png"]
     assert err.splitlines() == [
-        "pictures/a/1.png: skipped (no header of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
-        "pictures/a/line\\nend.png: skipped (no header of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
+        "pictures/a/1.png: skipped (no header of AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
+        "pictures/a/line\\nend.png: skipped (no header of AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
         "nowhere.png: skipped (No such file or directory)",
     ]
     code, out, _ = ends(capsys, run, "pictures", "--csv", "table.csv")
@@ -116,7 +132,7 @@ def test_nothing_to_predict_is_named(run, tmp_path, capsys):
     (tmp_path / "table.csv").write_text("of before")
     for more in ((), ("--csv", tmp_path / "table.csv")):
         error = fails(capsys, run, tmp_path / "empty", *more)
-        assert error == f"error: {tmp_path / 'empty'} holds no files: name pictures, or folders of them\n"
+        assert error == f"error: {tmp_path / 'empty'} holds no pictures: name pictures, or folders of them\n"
     assert (tmp_path / "table.csv").read_text() == "of before"
 
 

@@ -24,7 +24,7 @@ from tests.nets import FlatNet
 from tools import report
 
 fails = functools.partial(commands.fails, report.main)
-NOT_SHOWN = "The mistakes are not shown, because the net or its test pictures could not be read."
+NOT_SHOWN = "The mistakes are not shown, because the net or its pictures could not be read."
 
 
 class Page(html.parser.HTMLParser):
@@ -89,7 +89,7 @@ def test_a_run_becomes_a_page_that_needs_nothing_else(doubtful, tmp_path, capsys
     assert size < 2e6
     assert [*found.text] == ["", "results", "curves", "confusion", "mistakes", "settings"]
     assert "Cats against dogs: plain net run , seed 0, 2 epochs" in found.text[""]
-    for words in ("last epoch 2 0.5000 0.2500 0.7500", "lowest val_loss 1 0.5000 0.2500 0.7500"):
+    for words in ("last epoch 2 0.5000 0.2500 0.7500 0.4524", "lowest val_loss 1 0.5000 0.2500 0.7500 0.8700"):
         assert words in found.text["results"]
     assert "lowest val_loss cats dogs cats 91 9 dogs 17 83" in found.text["confusion"]
     assert "learning rate 0.0001" in found.text["settings"]
@@ -189,7 +189,7 @@ def test_configurations_are_side_by_side_in_colours_of_their_own(tmp_path):
     for label, title in titles.items():
         assert f"{label}. Cats against dogs: {title} " in shown.text[""]
     assert "A: mean of 2 seeds, minimum to maximum last epoch" in shown.text["results"]
-    assert "B last epoch 2 0.5000 0.2500 0.7500 lowest val_loss" in shown.text["results"]
+    assert "B last epoch 2 0.5000 0.2500 0.7500 0.4524 lowest val_loss" in shown.text["results"]
     assert shown.source.count("plain net (one)") == 2  # with the title of the window
     for number in range(3):
         assert shown.source.count(f"stroke: var(--series-{number})") >= 4  # two lines in both charts

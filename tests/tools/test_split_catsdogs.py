@@ -5,12 +5,14 @@ import hashlib
 import io
 import os
 import re
+import resource
 import shutil
 import signal
 import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import tracemalloc
 import zipfile
@@ -26,7 +28,7 @@ from jaxconv.runtime.errors import InputError
 from tests.commands import fails
 from tests.data.test_downloads import Served, serving
 from tests.faults.mutated import append, block, cut, flip
-from tests.scenes import fill, tree
+from tests.scenes import close_folder, fill, tree
 from tools import split_catsdogs
 
 ALL = split_catsdogs.SPLITS
@@ -68,9 +70,31 @@ def pack(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_S
     return path
 
 
-def nested(path: Path, compression: int) -> Path:
-    inner = pack(path.with_name("inner.zip"), photos(KAGGLE))
-    return pack(path, {"sampleSubmission.csv": b"", "train.zip": inner.read_bytes()}, compression)
+def train_zip(members: dict[str, bytes]) -> dict[str, bytes]:
+    """A train.zip of these files."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {"train.zip": pack(Path(folder, "train.zip"), members).read_bytes()}
+
+
+def nested(path: Path, compression: int, members: dict[str, bytes] | None = None) -> Path:
+    return pack(path, {"sampleSubmission.csv": b""} | train_zip(members or photos(KAGGLE)), compression)
+
+
+def around(folder: str, members: dict[str, bytes]) -> dict[str, bytes]:
+    """The files in one more folder, and what a Mac leaves beside it."""
+    junk = {f"__MACOSX/{folder}/._cat.665.jpg": b"junk", "__MACOSX/._a": b"junk", ".DS_Store": b"", ".git/HEAD": b""}
+    return {f"{folder}/{name}": data for name, data in members.items()} | junk
+
+
+def windows(members: dict[str, bytes]) -> dict[str, bytes]:
+    """The names as some programs for Windows write them."""
+    return {name.replace("/", "\\"): data for name, data in members.items()}
+
+
+def filtered(folder: str) -> dict[str, bytes]:
+    """Photos in folders, as Google's course has them."""
+    names = (f"{folder}{part}/{kind}s/{kind}.665.jpg" for part in ("train", "validation") for kind in ("cat", "dog"))
+    return {f"{folder}vectorize.py": b""} | dict.fromkeys(names, JPEG)
 
 
 def expected() -> dict[str, bytes]:
@@ -155,6 +179,22 @@ SOURCES: dict[str, Callable[[Path], Path]] = {
     "kagglecatsanddogs_5340.zip": lambda tmp: pack(tmp / "kagglecatsanddogs_5340.zip", photos(MICROSOFT)),
     "PetImages": lambda tmp: fill(tmp / "PetImages", photos(PETS)),
     "parent of PetImages": lambda tmp: fill(tmp / "pets", photos(MICROSOFT)),
+    "backslashes": lambda tmp: pack(tmp / "train.zip", windows(photos(KAGGLE))),
+    "backslashes here and there": lambda tmp: pack(
+        tmp / "train.zip",
+        {name.replace("/", "\\") if "cat" in name else name: data for name, data in photos(KAGGLE).items()},
+    ),
+    "backslashes in a folder more": lambda tmp: pack(tmp / "any.zip", windows(around("pets", photos(MICROSOFT)))),
+    "backslashes in train.zip in dogs-vs-cats.zip": lambda tmp: nested(
+        tmp / "dogs-vs-cats.zip", zipfile.ZIP_DEFLATED, windows(photos(KAGGLE))
+    ),
+    "train/train in train.zip in dogs-vs-cats.zip": lambda tmp: nested(
+        tmp / "dogs-vs-cats.zip", zipfile.ZIP_DEFLATED, around("train", photos(KAGGLE))
+    ),
+    "dogs-vs-cats/train.zip": lambda tmp: pack(tmp / "any.zip", around("dogs-vs-cats", train_zip(photos(KAGGLE)))),
+    "dogs-vs-cats/train.zip in a folder": lambda tmp: fill(
+        tmp / "any", around("dogs-vs-cats", train_zip(photos(KAGGLE)))
+    ),
 }
 
 
@@ -165,6 +205,16 @@ def test_every_form_of_source_gives_the_same_split(form: str, tmp_path: Path, de
     split_catsdogs.split(path, dest)
     assert tree(dest) == expected()
     assert {p for p in tmp_path.rglob("*") if p.is_file()} - before == {dest / name for name in expected()}
+
+
+@pytest.mark.parametrize("make", [pack, fill])
+@pytest.mark.parametrize("layout", split_catsdogs.LAYOUTS)
+@pytest.mark.parametrize("folder", ["train", "{kind} {0}"])
+def test_a_folder_around_everything_is_entered(
+    folder: str, layout: str, make: Callable, tmp_path: Path, dest: Path
+) -> None:
+    split_catsdogs.split(make(tmp_path / "any", around(folder, photos(layout))), dest)
+    assert tree(dest) == expected()
 
 
 @pytest.mark.parametrize("pack_or_unpack", [pack, fill])
@@ -237,6 +287,38 @@ def test_a_huge_inner_zip_is_refused(tmp_path: Path, dest: Path, monkeypatch: py
     check_refused(path, dest, "outer.zip/train.zip claims ", " bytes, over 1000: get it anew")
 
 
+@pytest.mark.parametrize("missing", [1, 5000])
+def test_too_little_room_for_an_inner_zip_is_named(
+    missing: int, tmp_path: Path, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = train_zip(photos(KAGGLE))
+    path = pack(tmp_path / "outer.zip", inner, zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As on a full disk, a part is written before the error.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(inner["train.zip"]) - missing, hard))
+    try:
+        message = check_refused(path, dest, f"{path}/train.zip cannot be unpacked in {tmp_path} (File too large)")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert message.endswith(": set TMPDIR to a folder with room for it")
+
+
+def test_no_place_for_temporary_files_is_named(tmp_path: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = nested(tmp_path / "outer.zip", zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    what = f"cannot be unpacked (No usable temporary directory found in ['{tmp_path}/none'])"
+    check_refused(path, dest, f"{path}/train.zip {what}: set TMPDIR to a folder with room for it")
+
+
+def test_an_inner_zip_in_a_folder_takes_no_room(tmp_path: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fill(tmp_path / "any", train_zip(photos(KAGGLE)))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    split_catsdogs.split(path, dest)
+    assert tree(dest) == expected()
+
+
 def test_an_inner_zip_in_an_inner_zip_is_not_followed(tmp_path: Path, dest: Path) -> None:
     middle = nested(tmp_path / "middle.zip", zipfile.ZIP_STORED)
     path = pack(tmp_path / "outer.zip", {"train.zip": middle.read_bytes()})
@@ -249,6 +331,33 @@ def test_a_source_of_another_form_is_refused(make: Callable, tmp_path: Path, des
     message = check_refused(path, dest, "other holds neither Kaggle's photos (train/cat.0.jpg) nor Microsoft's")
     for form in ("PetImages/Cat/0.jpg", "train.zip", "dogs-vs-cats.zip", "kagglecatsanddogs_5340.zip"):
         assert form in message
+
+
+@pytest.mark.parametrize("make", [pack, fill])
+@pytest.mark.parametrize("folders", [("a", "b"), ("a/b",), ("__MACOSX",), (".hidden",), ("..",)])
+def test_photos_in_other_folders_are_not_looked_for(
+    folders: tuple[str, ...], make: Callable, tmp_path: Path, dest: Path
+) -> None:
+    members = {f"{folder}/{name}": data for folder in folders for name, data in photos(KAGGLE).items()}
+    (tmp_path / "in").mkdir()
+    check_refused(make(tmp_path / "in" / "any", members), dest, "in/any", "holds neither Kaggle's photos")
+
+
+@pytest.mark.parametrize("folder", ["", "cats_and_dogs_filtered/"])
+def test_photos_that_are_split_already_can_be_trained_on(folder: str, tmp_path: Path, dest: Path) -> None:
+    what = "holds only a part of the photos, split into train and validation"
+    cure = "train on it with python -m experiments.folders --data"
+    where = fill(tmp_path / "any", filtered(folder)) / folder
+    check_refused(tmp_path / "any", dest, f"{where} {what}: {cure} {where}")
+    for name, members in (("any.zip", filtered(folder)), ("windows.zip", windows(filtered(folder)))):
+        path = pack(tmp_path / name, members)
+        check_refused(path, dest, f"{path / folder} {what}: unpack it, and {cure} DIR")
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = fill(tmp_path / "closed", around("dogs-vs-cats", photos(KAGGLE)))
+    close_folder("closed", monkeypatch)
+    check_refused(path, dest, f"{path} cannot be listed (Permission denied): give a folder that can be")
 
 
 @pytest.mark.parametrize("make", [pack, fill])
@@ -344,9 +453,10 @@ def test_an_unknown_compression_is_refused(source: Path, dest: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")  # zipfile's, when it writes one
-def test_a_member_that_is_there_twice_is_refused(source: Path, dest: Path) -> None:
+@pytest.mark.parametrize("name", ["train/dog.667.jpg", "train\\dog.667.jpg"])
+def test_a_member_that_is_there_twice_is_refused(name: str, source: Path, dest: Path) -> None:
     with zipfile.ZipFile(source, "a") as archive:
-        archive.writestr("train/dog.667.jpg", JPEG)
+        archive.writestr(name, JPEG)
     check_refused(source, dest, "train.zip/train/dog.667.jpg is there 2 times: get it anew")
 
 

@@ -1,5 +1,7 @@
 """The command tools.split_folders: the folders that it makes, the counts that it prints, its mistakes."""
 
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.commands import fails
-from tests.scenes import encode, scene, tree
-from tools import split_folders
+from tests.scenes import digit, encode, fill, scene, tree
+from tools import check_images, split_folders
 
 
 @pytest.fixture
@@ -33,6 +35,8 @@ def test_each_split_has_its_share_of_every_class_and_each_file_is_in_one(source,
     dest = tmp_path / "data/mine"
     lines = run(capsys, "--source", source, "--dest", dest)
     assert lines == [
+        f"20 pictures of 2 classes in {source}: 10 cats, 10 dogs",
+        "4 pictures look alike in 2 groups, each kept in one split",
         f"{dest / 'train'}: 6 cats, 6 dogs",
         f"{dest / 'validation'}: 2 cats, 2 dogs",
         f"{dest / 'test'}: 2 cats, 2 dogs",
@@ -52,7 +56,7 @@ def test_linked_folders_are_divided_as_the_others_are(source, tmp_path, capsys):
     (source / "cats/more").rename(tmp_path / "more")
     (source / "cats/more").symlink_to(tmp_path / "more")
     lines = run(capsys, "--source", source, "--dest", tmp_path / "mine")
-    assert [line.partition(": ")[2] for line in lines] == ["6 cats, 6 dogs", "2 cats, 2 dogs", "2 cats, 2 dogs"]
+    assert [line.partition(": ")[2] for line in lines[2:]] == ["6 cats, 6 dogs", "2 cats, 2 dogs", "2 cats, 2 dogs"]
     assert len(list((tmp_path / "mine").rglob("cats/more/8.png"))) == 1
 
 
@@ -64,7 +68,7 @@ def test_the_seed_decides(source, tmp_path, capsys):
 
 def test_shares_are_as_asked_for(source, tmp_path, capsys):
     lines = run(capsys, "--source", source, "--dest", tmp_path / "mine", "--validation", 0.1, "--test", 0.5)
-    assert [line.split()[1] for line in lines] == ["4", "1", "5"]
+    assert [line.split()[1] for line in lines[2:]] == ["4", "1", "5"]
 
 
 @pytest.mark.parametrize(
@@ -88,13 +92,71 @@ def refused(capsys: pytest.CaptureFixture, source: Path, dest: Path, *flags: str
 
 def test_broken_pictures_are_named_and_nothing_is_made(source, tmp_path, capsys):
     (source / "cats/0.png").write_bytes(b"")
-    assert "photos/cats/0.png is empty (0 bytes), one of 1 such" in refused(capsys, source, tmp_path / "new")
+    message = refused(capsys, source, tmp_path / "new")
+    assert (
+        "photos/cats/0.png is empty (0 bytes), one of 1 such: leave them out with --skip-bad, or move them " in message
+    )
     assert not (tmp_path / "new").exists()
+
+
+def test_bad_pictures_are_left_out_on_demand(source, tmp_path, capsys):
+    (source / "cats/0.png").write_bytes(b"")
+    lines = run(capsys, "--source", source, "--dest", tmp_path / "mine", "--skip-bad")
+    assert lines[1] == "left out 1 that cannot be used: cats/0.png (empty)"
+    assert len(tree(tmp_path / "mine")) == 19
+
+
+def test_the_cure_that_is_named_moves_the_bad_pictures_alone(tmp_path, capsys):
+    """A set of photos, where digits of 28 pixels count as small."""
+    files = {f"{label}/{n}.png": encode(digit(10 * label + n), "PNG") for label in range(2) for n in range(8)}
+    large = {f"{label}/{n}.png": encode(scene(10 * label + n), "PNG") for label in range(2) for n in range(8, 18)}
+    source = fill(tmp_path / "my digits", files | large | {"1/broken.png": files["1/0.png"][:60]})
+    message = refused(capsys, source, tmp_path / "mine")
+    _, _, *arguments = shlex.split(message.partition("move them with ")[2])
+    assert arguments.pop(0) == "tools.check_images"
+    with pytest.raises(SystemExit):
+        check_images.main([str(tmp_path / "bad") if argument == "DIR" else argument for argument in arguments])
+    assert [*tree(tmp_path / "bad")] == ["1/broken.png"]
+    capsys.readouterr()
+    assert run(capsys, "--source", source, "--dest", tmp_path / "mine")[0].startswith("36 pictures of 2 classes in ")
+    assert len(tree(tmp_path / "mine")) == 36
+
+
+def test_the_same_bytes_in_two_classes_are_refused_or_kept(source, tmp_path, capsys):
+    shutil.copy(source / "cats/1.png", source / "dogs/x.png")
+    message = refused(capsys, source, tmp_path / "mine")
+    assert f"{source}/cats/1.png and {source}/dogs/x.png are the same picture in two classes" in message
+    run(capsys, "--source", source, "--dest", tmp_path / "mine", "--keep-contradictions")
+    (first,), (second,) = (tmp_path / "mine").rglob("cats/1.png"), (tmp_path / "mine").rglob("dogs/x.png")
+    assert first.parents[1] == second.parents[1]
+
+
+def test_what_looks_alike_may_go_apart_on_demand(source, tmp_path, capsys):
+    lines = run(capsys, "--source", source, "--dest", tmp_path / "mine", "--no-grouping")
+    assert [line.partition(": ")[2] for line in lines[1:]] == ["6 cats, 6 dogs", "2 cats, 2 dogs", "2 cats, 2 dogs"]
+
+
+def test_a_folder_that_is_split_already_is_not_split_again(source, tmp_path, capsys):
+    run(capsys, "--source", source, "--dest", tmp_path / "mine")
+    message = refused(capsys, tmp_path / "mine", tmp_path / "again")
+    assert f"{tmp_path / 'mine'} is split already: train on it with python -m experiments.folders --data " in message
+
+
+def test_an_archive_is_to_be_unpacked(source, tmp_path, capsys):
+    archive = fill(tmp_path, {"photos.zip": b"PK"}) / "photos.zip"
+    assert refused(capsys, archive, tmp_path / "new").endswith("is an archive: unpack it, and name its folder\n")
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path):
+    source = fill(tmp_path / "photos", {"cats/1.png": b"1"})
+    with pytest.raises(FileNotFoundError):
+        split_folders.copy_splits(source, {"train": ["cats/1.png", "cats/gone.png"]}, tmp_path / "data/mine")
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_a_class_that_is_too_small_or_all_alike_is_named(source, tmp_path, capsys):
     for path in (source / "dogs").rglob("*.png"):
-        path.write_bytes(encode(scene(7, 120, 120), "PNG"))
+        path.write_bytes(encode(scene(700, 120, 120), "PNG"))
     assert "dogs has 10 pictures, none of them for " in refused(capsys, source, tmp_path / "new")
 
 

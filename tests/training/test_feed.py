@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import optax
 import pytest
+from sklearn.utils.class_weight import compute_class_weight
 
 from jaxconv.config import BOOK_AUGMENTATION, Training
+from jaxconv.data.arrays import ArraySource
 from jaxconv.data.batches import training_batches
 from jaxconv.data.records import read_splits
-from jaxconv.training.feed import Feed, evaluate
+from jaxconv.training.feed import Feed, balanced_weights, evaluate
 from jaxconv.training.state import create_state
 from tests.nets import SmallNet
 
@@ -51,6 +53,20 @@ def test_a_feed_begins_at_any_step(splits, steps_per_epoch, counts):
     options = {"seed": 3, "whole_passes": steps_per_epoch is None}
     plain = next(training_batches(splits.train, 4, **options))
     np.testing.assert_array_equal(whole[0]["target"], np.eye(2, dtype=np.float32)[plain["label"]])
+
+
+def test_balanced_classes_have_weights(splits):
+    """scikit-learn's are the oracle."""
+    labels = np.array([0, 2, 2, 1, 2, 2, 1, 2], np.int32)
+    source = ArraySource(np.zeros((8, 4, 4, 1), np.uint8), labels, ["a", "b", "c"])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(balanced_weights(source), expected, rtol=1e-6)
+    batch = jax.device_get(next(Feed(source, Training(batch_size=8, class_weights="balanced"), 0, 0)))
+    np.testing.assert_array_equal(batch["weight"], balanced_weights(source)[batch["target"].argmax(1)])
+    assert batch["weight"].mean() == pytest.approx(1)
+    assert "weight" not in next(Feed(source, Training(batch_size=8), 0, 0))
+    with pytest.raises(ValueError, match="d has no training pictures, and so no balanced weight"):
+        balanced_weights(ArraySource(source.images, labels, ["a", "b", "c", "d"]))
 
 
 def test_a_feed_counts_the_seconds_that_it_is_waited_for(splits):

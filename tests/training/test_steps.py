@@ -295,6 +295,23 @@ def test_label_smoothing_moves_the_training_loss_and_leaves_the_others_comparabl
     assert int(plain.sums.correct) == int(smooth.sums.correct)
 
 
+def test_weights_multiply_the_losses_of_their_pictures():
+    """Loss and update of plain gradient descent are sums over the pictures, each times its weight."""
+    batch = random_batch(4, SMALL)
+
+    def loss_and_update(*weights):
+        state = create_state(SmallNet(), SMALL, optax.sgd(1.0), 0)
+        before = jax.device_get(state.params)
+        weighted = {"weight": np.array(weights, np.float32)} if weights else {}
+        state, loss = train_step(state, batch | weighted)
+        return loss, jax.tree.map(lambda new, old: np.asarray(new) - old, state.params, before)
+
+    one, other, both = loss_and_update(2, 0, 0, 0), loss_and_update(0, 1, 3, 0), loss_and_update(2, 1, 3, 0)
+    added = jax.tree.map(np.add, one, other)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), added, both)
+    jax.tree.map(np.testing.assert_array_equal, loss_and_update(1, 1, 1, 1), loss_and_update())
+
+
 def test_a_loss_of_one_s_own_and_metrics():
     def squared(logits, targets):
         return jnp.square(jax.nn.sigmoid(logits[:, 0]) - targets[:, 1])

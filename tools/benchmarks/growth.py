@@ -45,11 +45,14 @@ def measure(data: Path) -> dict[str, list[Row]]:
 
 def link_pictures(source: Path, folder: Path, count: int) -> None:
     """Fill folder/train with `count` links to the pictures of source/train, equally many for each class."""
-    from jaxconv.data.records import list_classes
+    from jaxconv.data.layout import list_split
 
-    for number, (name, pictures) in enumerate(zip(*(found := list_classes(source / "train")), strict=True)):
+    listing = list_split(source, "train")
+    classes = len(listing.class_names)
+    (folder / "validation").mkdir(parents=True)  # without it, some of the training pictures would be held out
+    for number, (name, pictures) in enumerate(zip(listing.class_names, listing.files, strict=True)):
         (folder / "train" / name).mkdir(parents=True)
-        copies = count // len(found[0]) + (number < count % len(found[0]))
+        copies = count // classes + (number < count % classes)
         for copy, picture in enumerate(itertools.islice(itertools.cycle(pictures), copies)):
             (folder / "train" / name / f"{copy:06}{picture.suffix}").symlink_to(picture.resolve())
 
