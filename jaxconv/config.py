@@ -28,7 +28,7 @@ ShearDegrees = Annotated[float, Meta(ge=0, lt=90, description="degrees from 0 up
 Epochs = Annotated[int, Meta(ge=1, le=10**6, description="a whole number above 0"), MAY_CHANGE]  # to a larger one
 
 Schedule = Literal["constant", "cosine", "plateau"]
-Filter = Literal["nearest", "bilinear"]
+Filter = Literal["nearest", "bilinear", "bicubic"]
 SPLITS = ("train", "validation", "test")
 DOWNSAMPLE = ("max", "average", "stride", "none")  # of MNIST's convnet
 Kind = Literal["photos", "drawn", "MNIST", "arrays"]

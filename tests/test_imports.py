@@ -28,7 +28,7 @@ ORDER = {  # the folders of the package in the order of the flow, and in each it
         "splits",
     ],
     "models": ["layers", "convnets", "summary", "registry"],
-    "training": ["losses", "state", "optimizers", "steps", "feed"],
+    "training": ["losses", "state", "optimizers", "steps", "feed", "linear_head"],
     "runs": ["resume", "directory", "settings", "history", "proof", "checkpoints", "variables", "figures", "writer"],
     "loop": [],
     "analysis": [

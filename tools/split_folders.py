@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
 
     from jaxconv.config import SPLITS
-    from jaxconv.data.splits import class_of, divide
+    from jaxconv.data.folders import class_of
+    from jaxconv.data.splits import divide
 
     division = divide(
         args.source,

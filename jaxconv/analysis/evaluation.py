@@ -11,10 +11,10 @@ from tqdm import tqdm
 from jaxconv.analysis import scores
 from jaxconv.analysis.predictor import Predictor
 from jaxconv.data.folders import class_difference
-from jaxconv.data.layout import list_split
+from jaxconv.data.layout import is_split, list_part, list_split
 from jaxconv.data.mnist import VERSION, read_mnist
 from jaxconv.data.records import Source, SplitDirectory
-from jaxconv.runs.directory import CONFIG
+from jaxconv.runs.directory import CONFIG, read_division
 from jaxconv.runtime.errors import InputError
 
 
@@ -49,11 +49,15 @@ def _read_mnist(folder: Path, split: str) -> Source:
 
 
 def _read_folder(predictor: Predictor, folder: Path, split: str) -> Source:
-    listing = list_split(folder, split)
+    division = read_division(predictor.workdir)
+    if division is None or is_split(folder):
+        listing = list_split(folder, split)
+    else:
+        listing = list_part(folder, predictor.class_names, division.get(split, []))
     if different := class_difference(listing.class_names, predictor.class_names, str(predictor.workdir)):
         raise InputError(f"{listing.folder} {different}: name a folder of the same classes with --data")
     interpolation = predictor.config.data.interpolation
-    return SplitDirectory(folder, split, predictor.image_shape[:2], interpolation=interpolation)
+    return SplitDirectory(folder, split, predictor.image_shape[:2], interpolation=interpolation, listing=listing)
 
 
 def predict_source(

@@ -4,7 +4,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from jaxconv.runtime.errors import InputError
@@ -170,6 +170,11 @@ def class_difference(found: Sequence[str], wanted: Sequence[str], of: str) -> st
     lacks = [f"lacks {shortened(missing)}, which {of} has"] if missing else []
     has = [f"has {shortened(extra)}, which {of} lacks"] if extra else []
     return " and ".join(lacks + has) or None
+
+
+def class_of(name: str) -> str:
+    """The class of a picture by its name relative to a folder of class folders: the top folder, as in `Listing`."""
+    return _composed(PurePosixPath(name).parts[0])
 
 
 def _composed(name: str) -> str:

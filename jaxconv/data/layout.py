@@ -2,11 +2,13 @@
 
 import os
 import random
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxconv.config import SPLITS
-from jaxconv.data.folders import Listing, check_folder, class_folders, list_classes
+from jaxconv.data.folders import Listing, check_folder, class_folders, class_of, list_classes
 from jaxconv.runtime.errors import InputError
 
 # The names that data sets have for their splits, in any case.
@@ -82,6 +84,14 @@ def list_split(root: str | os.PathLike[str], split: str) -> Listing:
         raise InputError(f"{root} has no folder test: choose another split")
     listing = list_classes(layout.train)
     return listing._replace(files=[_part(files, split, layout.train) for files in listing.files])
+
+
+def list_part(root: str | os.PathLike[str], class_names: Sequence[str], names: Sequence[str]) -> Listing:
+    """The listing of some pictures of a folder of class folders, by their names relative to the folder."""
+    paths: dict[str, list[Path]] = {name: [] for name in class_names}
+    for name in names:
+        paths[class_of(name)].append(Path(root, name))
+    return Listing(Path(root), [*class_names], [sorted(found) for found in paths.values()], Counter(), 0)
 
 
 def _part(files: list[Path], split: str, folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import hashlib
 import operator
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from tqdm import tqdm
 
-from jaxconv.data.folders import class_difference, is_broken_link
+from jaxconv.data.folders import Listing, class_difference, is_broken_link
 from jaxconv.data.images import FILTERS, decode, quiet_pillow, reason
 from jaxconv.data.layout import find_splits, list_split
 from jaxconv.runtime.errors import InputError
@@ -44,7 +45,9 @@ class Source(Protocol):
 
 
 class SplitDirectory:
-    """One split of a folder of pictures, as `layout.list_split` finds it: classes and files sorted by name.
+    """One split of a folder of pictures: classes and files sorted by name.
+
+    The files are those of `listing` or, without it, those that `layout.list_split` finds.
 
     Reading everything once at construction is what makes a bad file fail before training starts. The decoded
     pictures stay in memory as one uint8 store when that takes at most half of what is free (2,000 at 150x150 are
@@ -64,11 +67,12 @@ class SplitDirectory:
         image_size: tuple[int, int] = (150, 150),
         *,
         interpolation: str = "nearest",
+        listing: Listing | None = None,
     ) -> None:
         if interpolation not in FILTERS:
             raise ValueError(f"interpolation {interpolation!r} is none of {', '.join(FILTERS)}")
         self.root, self.image_size, self.interpolation = Path(root), image_size, interpolation
-        self.listing = list_split(root, split)
+        self.listing = list_split(root, split) if listing is None else listing
         self._folder, self.class_names = self.listing.folder, self.listing.class_names
         self.paths = [path for paths in self.listing.files for path in paths]
         self.labels = np.repeat(np.arange(len(self.class_names), dtype=np.int32), [*map(len, self.listing.files)])
@@ -153,7 +157,9 @@ class Splits(NamedTuple):
         return {name: split for name, split in self._asdict().items() if split is not None}
 
 
-def read_splits(root: str | os.PathLike[str], image_size: int | tuple[int, int] = 150) -> Splits:
+def read_splits(
+    root: str | os.PathLike[str], image_size: int | tuple[int, int] = 150, *, interpolation: str = "nearest"
+) -> Splits:
     """Read the train, validation and test folders under `root`, and print how many pictures were found.
 
     Without a validation folder, a fifth of the training pictures is held out; without a test folder, `test` is None.
@@ -170,8 +176,22 @@ def read_splits(root: str | os.PathLike[str], image_size: int | tuple[int, int] 
     for listing in listings.values():
         if different := class_difference(listing.class_names, listings["train"].class_names, "train"):
             raise InputError(f"{listing.folder} {different}: every split needs the same class folders")
-    splits = {}
     for name, listing in listings.items():
         print(listing.describe(f"in {name}"), flush=True)
-        splits[name] = SplitDirectory(root, name, size)
-    return Splits(**splits)
+    return read_listings(root, listings, size, interpolation=interpolation)
+
+
+def read_listings(
+    root: str | os.PathLike[str], listings: Mapping[str, Listing], image_size: tuple[int, int], *, interpolation: str
+) -> Splits:
+    """Read the pictures of listings by the names of their splits, such as those of a division of a folder.
+
+    Raises:
+        InputError: a file is not a picture that can be decoded.
+    """
+    return Splits(
+        **{
+            name: SplitDirectory(root, name, image_size, interpolation=interpolation, listing=listing)
+            for name, listing in listings.items()
+        }
+    )

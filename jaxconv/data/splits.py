@@ -2,17 +2,16 @@
 
 import random
 import shlex
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxconv.data.checks import Finding, examine
-from jaxconv.data.folders import Listing, check_folder, list_classes, shortened
+from jaxconv.data.folders import Listing, check_folder, class_of, list_classes, shortened
 from jaxconv.data.layout import is_split
 from jaxconv.data.similarity import SAME_BYTES, Seen, likenesses
 from jaxconv.runtime.errors import InputError
@@ -110,11 +109,6 @@ def split(groups: Sequence[Sequence[Seen]], shares: Mapping[str, float], seed: i
         for label in classes.keys() - _count(chosen).keys():
             raise InputError(f"{label} has {classes[label]} pictures, none of them for {name}: add some that differ")
     return splits
-
-
-def class_of(path: str) -> str:
-    """The class of a picture by its name: the top folder, in Unicode's composed form as in `Listing`."""
-    return unicodedata.normalize("NFC", PurePosixPath(path).parts[0])
 
 
 def group_alike(pictures: Sequence[Seen]) -> list[list[Seen]]:

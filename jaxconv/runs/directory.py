@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from jaxconv.runtime.machine import xla_threads
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "grain", "orbax-checkpoint", "numpy", "opencv-python-headless", "pillow")
 CONFIG, LOCK, REPORT = "config.json", ".lock", "report.html"  # tools.report writes the last
+DIVISION = "split.json"  # of a run that divided a folder of classes by itself
 
 
 def environment() -> dict[str, Any]:
@@ -108,6 +109,24 @@ def cannot_be_written(workdir: Path, error: OSError) -> InputError:
 def write_config(workdir: Path, config: Config) -> None:
     """Write config.json completely or not at all."""
     write_json(workdir / CONFIG, msgspec.to_builtins(config))
+
+
+def write_division(workdir: Path, splits: Mapping[str, Sequence[str]]) -> None:
+    """Write split.json: the names of the pictures of each split, relative to the folder of pictures."""
+    write_json(workdir / DIVISION, dict(splits))
+
+
+def read_division(workdir: Path) -> dict[str, list[str]] | None:
+    """Read split.json; None if there is none, because the folder of pictures was split before.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = workdir / DIVISION
+    try:
+        return msgspec.convert(json.loads(path.read_bytes()), dict[str, list[str]]) if path.exists() else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error}): train anew in another --workdir") from error
 
 
 def read_config(workdir: Path) -> Config:

@@ -15,7 +15,7 @@ from jaxconv.data import mnist
 from jaxconv.data.records import read_splits
 from jaxconv.loop import fit, train
 from jaxconv.models import CatsDogsConvNet, DenseNet
-from jaxconv.runs.directory import claim, write_config
+from jaxconv.runs.directory import claim, write_config, write_division
 from jaxconv.runs.settings import Own, configure, describe_data
 from jaxconv.runtime.errors import InputError
 from tests import digits
@@ -162,3 +162,15 @@ def test_pictures_of_other_channels_are_refused(photos, tmp_path):
 def test_a_folder_without_the_split_is_refused(here, tmp_path):
     with pytest.raises(InputError, match="has no folder train: split a folder of"):
         read_split(Predictor("run"), tmp_path, "test")
+
+
+def test_a_folder_that_the_run_divided_by_itself_is_read_by_its_division(photos, tmp_path):
+    """Also from elsewhere; and a folder that is split needs no division."""
+    shutil.copytree(photos / "train", tmp_path / "flat")
+    names = sorted(path.relative_to(tmp_path / "flat").as_posix() for path in (tmp_path / "flat").rglob("*.png"))
+    write_run(tmp_path / "run", CatsDogsConvNet(), (46, 46, 3), ["cats", "dogs"], path=str(tmp_path / "flat"))
+    write_division(tmp_path / "run", {"train": names[2:], "validation": names[:1], "test": [names[1], names[4]]})
+    net = Predictor(tmp_path / "run")
+    source, _ = read_split(net, (tmp_path / "flat").rename(tmp_path / "moved"), "test")
+    assert [source.name(index) for index in range(len(source))] == [names[1], names[4]]
+    assert len(read_split(net, photos, "test")[0]) == 3

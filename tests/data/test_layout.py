@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxconv.data.layout import find_splits, is_split, list_split
+from jaxconv.data.layout import find_splits, is_split, list_part, list_split
 from jaxconv.runtime.errors import InputError
 
 
@@ -60,6 +60,12 @@ def test_without_a_test_folder_there_are_two_splits(tmp_path):
 
 def test_a_test_folder_needs_no_other(tmp_path):
     assert len(list_split(data_set(tmp_path, "Test"), "test").files) == 2
+
+
+def test_a_part_of_a_folder_of_classes_is_listed_by_the_names_of_its_pictures(tmp_path):
+    listing = list_part(tmp_path, ["a", "b"], ["b/2.jpg", "a/more/1.jpg", "b/1.jpg"])
+    assert (listing.folder, listing.class_names) == (tmp_path, ["a", "b"])
+    assert listing.files == [[tmp_path / "a/more/1.jpg"], [tmp_path / "b/1.jpg", tmp_path / "b/2.jpg"]]
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,12 @@ def test_records_are_sorted_and_labelled(photos):
 
 
 def test_pixels_are_those_of_pillow_s_nearest_filter_and_bilinear_on_request(photos):
-    for interpolation, chosen in (("nearest", 0), ("bilinear", 2)):
+    for interpolation, chosen in (("nearest", 0), ("bilinear", 2), ("bicubic", 3)):
         split = SplitDirectory(photos, "train", (150, 150), interpolation=interpolation)
         with Image.open(split.paths[3]) as picture:
             expected = np.asarray(picture.resize((150, 150), chosen))
         np.testing.assert_array_equal(split[3]["image"], expected)
-    with pytest.raises(ValueError, match="interpolation 'cubic' is none of nearest, bilinear"):
+    with pytest.raises(ValueError, match="interpolation 'cubic' is none of nearest, bilinear, bicubic"):
         SplitDirectory(photos, "train", interpolation="cubic")
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxconv.data.folders import class_of
 from jaxconv.data.similarity import Seen
-from jaxconv.data.splits import class_of, contradictions, divide, group_alike, split
+from jaxconv.data.splits import contradictions, divide, group_alike, split
 from jaxconv.runtime.errors import InputError
 from tests.scenes import digit, encode, fill, scene, seen, tree
 

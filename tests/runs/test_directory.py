@@ -210,3 +210,14 @@ def test_a_directory_of_somebody_else_is_named():
                         hold(Path(folder, name), CONFIG, resume=True)
         finally:
             os.seteuid(0)
+
+
+def test_a_division_comes_back_and_a_damaged_one_is_named(tmp_path):
+    assert directory.read_division(tmp_path) is None
+    splits = {"train": ["cats/1.jpg", "caf\udce9/2.jpg"], "test": ["cats/3.jpg"]}
+    directory.write_division(tmp_path, splits)
+    assert directory.read_division(tmp_path) == splits
+    for content in ("{", "[1]", '{"train": [1]}'):
+        (tmp_path / "split.json").write_text(content)
+        with pytest.raises(InputError, match=r"split\.json is damaged \(.*\): train anew in another --workdir"):
+            directory.read_division(tmp_path)
