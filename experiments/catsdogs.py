@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import photos
-from experiments.launch import launch
+from experiments.launch import Experiment, launch
 from jaxconv.runtime.cli import one_line_errors
 from jaxconv.runtime.errors import InputError
 
@@ -83,17 +83,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     drawn = arguments.data == "demo"
     variant = f"demo-{chosen.variant}" if drawn else chosen.variant
-    launch(
-        arguments,
-        model,
-        splits,
-        chosen.training,
-        experiment="catsdogs",
+    experiment = Experiment(
+        name="catsdogs",
         variant=variant,
         title=f"cats against dogs, {variant}",
+        model=model,
+        splits=splits,
         data=describe_data(splits, kind="drawn" if drawn else "photos"),
+        training=chosen.training,
         book=BOOK_RESULTS.get(variant) if chosen.repeats_recipe else None,
     )
+    launch(arguments, experiment)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import photos
-from experiments.launch import launch
+from experiments.launch import Experiment, launch
 from jaxconv.runtime.cli import one_line_errors
 
 
@@ -41,16 +41,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     splits = read_splits(data, (arguments.image_size, arguments.image_size))
     name = data.resolve().name
-    launch(
-        arguments,
-        photos.net(chosen.dropout, arguments.dtype, len(splits.class_names)),
-        splits,
-        chosen.training,
-        experiment=f"folders-{name}",
+    experiment = Experiment(
+        name=f"folders-{name}",
         variant=chosen.variant,
         title=f"{name}, {chosen.variant}",
+        model=photos.net(chosen.dropout, arguments.dtype, len(splits.class_names)),
+        splits=splits,
         data=describe_data(splits),
+        training=chosen.training,
     )
+    launch(arguments, experiment)
 
 
 if __name__ == "__main__":

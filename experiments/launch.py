@@ -2,13 +2,14 @@
 
 import argparse
 import contextlib
+import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.closing import print_results
-from jaxconv.config import Config, Data, Training
+from jaxconv.config import Config, Data, Training, Transfer
 from jaxconv.runtime.cli import quiet_orbax
 from jaxconv.runtime.errors import InputError
 
@@ -19,49 +20,54 @@ if TYPE_CHECKING:
     from jaxconv.runs.history import Result
 
 
-def launch(
-    arguments: argparse.Namespace,
-    model: "nn.Module",
-    splits: "Splits",
-    training: Training,
-    *,
-    experiment: str,
-    variant: str,
-    title: str,
-    data: Data,
-    book: str | None = None,
-) -> None:
-    """Train with the settings of the flags, write the run directory and print the results.
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a command trains, with each of its seeds.
 
-    `book` is the book's result in words, for a run that repeats it.
+    Attributes:
+        name: the name of the experiment, such as catsdogs.
+        variant: the name of the settings, such as plain or aug-dropout.
+        title: the title of the figures.
+        model: the net.
+        splits: the pictures.
+        data: the description of the pictures.
+        training: how the net is trained; None for a head that is fitted to frozen features.
+        transfer: the weights that the net begins with; None for random weights.
+        fit: trains one seed, as `loop.train` does: (model, splits, config, workdir, title=...) to the result.
+        division: the names of the pictures of each split, if the command divided them.
+        book: the book's result in words, for a run that repeats it.
     """
+
+    name: str
+    variant: str
+    title: str
+    model: "nn.Module"
+    splits: "Splits"
+    data: Data
+    training: Training | None
+    transfer: Transfer | None = None
+    fit: "Callable[..., Result] | None" = None
+    division: Mapping[str, Sequence[str]] | None = None
+    book: str | None = None
+
+
+def launch(arguments: argparse.Namespace, experiment: Experiment) -> None:
+    """Train with the seeds of the flags, write the run directories and print the results."""
     seed, seeds = arguments.seed, arguments.seeds
-    name = f"{experiment}-{variant}-seed{seed if seeds is None else f's{seed}-{seed + seeds - 1}'}"
-    workdir = arguments.workdir or Path("runs", name)
+    seeded = f"seed{seed}" if seeds is None else f"seeds{seed}-{seed + seeds - 1}"
+    workdir = arguments.workdir or Path("runs", f"{experiment.name}-{experiment.variant}-{seeded}")
     workdirs = {seed: workdir} if seeds is None else seed_workdirs(workdir, seed, seeds)
-    described = {"experiment": experiment, "variant": variant, "title": title}
-    results = train(model, splits, training, workdirs, data=data, resume=arguments.resume, **described)
+    results = train(experiment, workdirs, resume=arguments.resume)
     if seeds is not None:
-        _sum_up(workdir, workdirs, results, title)
-    print_results(results, data.class_names, book)
+        _sum_up(workdir, workdirs, results, experiment.title)
+    print_results(results, experiment.splits.class_names, experiment.book)
     print(f"saved in {workdir}")
     first, every = (shlex.quote(str(path)) for path in (next(iter(workdirs.values())), workdir))
     for tool in (f"predict {first} PICTURE", f"evaluate {first}", f"report {every}"):
         print(f"  python -m tools.{tool}")
 
 
-def train(
-    model: "nn.Module",
-    splits: "Splits",
-    training: Training,
-    workdirs: Mapping[int, Path],
-    *,
-    experiment: str,
-    variant: str,
-    title: str,
-    data: Data,
-    resume: bool,
-) -> list["Result"]:
+def train(experiment: Experiment, workdirs: Mapping[int, Path], *, resume: bool) -> list["Result"]:
     """Train the seeds one after the other, each in its run directory.
 
     All directories are locked before the first seed is trained.
@@ -69,40 +75,55 @@ def train(
     Raises:
         InputError: as `settings.configure`, `directory.claim` and `loop.train`, or a directory cannot be written.
     """
-    from jaxconv.runs import directory, settings
+    from jaxconv.runs import directory
     from jaxconv.runtime.compilation import start_backend, use_cache
 
     start_backend()
     use_cache()
     quiet_orbax()
-    own = settings.NOTHING
-    configs = {
-        path: settings.configure(model, data, training, seed, own, experiment=experiment, variant=variant)
-        for seed, path in workdirs.items()
-    }
+    configs = {path: _configure(experiment, seed) for seed, path in workdirs.items()}
     with contextlib.ExitStack() as claims:
         for path, config in configs.items():
             claims.enter_context(directory.claim(path, config, resume=resume))
-        return _fill(configs, model, splits, title)
+        return _fill(experiment, configs)
 
 
-def _fill(configs: Mapping[Path, Config], model: "nn.Module", splits: "Splits", title: str) -> list["Result"]:
+def _configure(experiment: Experiment, seed: int) -> Config:
+    from jaxconv.runs import settings
+
+    return settings.configure(
+        experiment.model,
+        experiment.data,
+        experiment.training,
+        seed,
+        settings.NOTHING,
+        experiment=experiment.name,
+        variant=experiment.variant,
+        transfer=experiment.transfer,
+    )
+
+
+def _fill(experiment: Experiment, configs: Mapping[Path, Config]) -> list["Result"]:
     """Train in locked run directories."""
     from jaxconv import loop
     from jaxconv.data.augment import RandomAffine
     from jaxconv.runs import directory, figures
 
-    path, results = next(iter(configs)), []
+    model, splits, title = experiment.model, experiment.splits, experiment.title
+    path, results, fit = next(iter(configs)), [], experiment.fit or loop.train
     try:
         for path, config in configs.items():
             directory.write_config(path, config)
+            if experiment.division is not None:
+                directory.write_division(path, experiment.division)
         for path, config in configs.items():
             if len(configs) > 1:
                 print(f"seed {config.seed}", flush=True)
-            if config.training and config.training.augmentation:
-                augment = RandomAffine(config.training.augmentation)
+            settings = config.training or config.transfer
+            if settings and settings.augmentation:
+                augment = RandomAffine(settings.augmentation)
                 figures.write_augmented(splits.train, augment, path / "figures" / "augmented.png", title)
-            results.append(loop.train(model, splits, config, path, title=title))
+            results.append(fit(model, splits, config, path, title=title))
     except OSError as error:
         if not Path(error.filename or "").absolute().is_relative_to(path.absolute()):
             raise

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments import common
-from experiments.launch import launch
+from experiments.launch import Experiment, launch
 from jaxconv.config import DOWNSAMPLE, Data, Optimizer, Training
 from jaxconv.runtime.cli import one_line_errors
 from jaxconv.runtime.errors import InputError
@@ -84,17 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         splits = read_mnist(DATA, arguments.files)
     named = variant(arguments.model, arguments.downsample, arguments.dtype)
     name = "-".join([named, *common.changes(training, BOOK)])
-    launch(
-        arguments,
-        model,
-        splits,
-        training,
-        experiment="mnist",
-        variant=name,
-        title=f"MNIST, {name}, validated on the test digits",
-        data=describe(splits),
-        book=BOOK_RESULTS.get(name) if common.is_book(training, BOOK) else None,
-    )
+    title, book = f"MNIST, {name}, validated on the test digits", BOOK_RESULTS.get(name)
+    book = book if common.is_book(training, BOOK) else None
+    launch(arguments, Experiment("mnist", name, title, model, splits, describe(splits), training, book=book))
 
 
 if __name__ == "__main__":

@@ -55,9 +55,10 @@ def train(splits: "Splits", seeds: int, epochs: int, folder: Path) -> dict[str, 
     for name, chosen in NETS.items():
         named = variant(*chosen)
         workdirs = {seed: folder / f"{named}-seed{seed}" for seed in range(seeds)}
-        described = {"experiment": "mnist", "variant": named, "title": f"MNIST, {named}, validated on the test digits"}
+        title = f"MNIST, {named}, validated on the test digits"
         print(f"net: {name}", flush=True)
-        launch.train(net(*chosen, "float32"), splits, training, workdirs, resume=True, data=data, **described)
+        described = launch.Experiment("mnist", named, title, net(*chosen, "float32"), splits, data, training)
+        launch.train(described, workdirs, resume=True)
         states[name] = [Predictor(workdir, best=False).state for workdir in workdirs.values()]
     return states
 

@@ -55,8 +55,7 @@ class Setting(Struct, frozen=True, forbid_unknown_fields=True):
 class Augmentation(Setting, frozen=True, kw_only=True):
     """Ranges of the random transform of each training picture; each parameter is drawn uniformly.
 
-    `shift` is a fraction of the side. The two axes are zoomed independently by factors in [1 - zoom, 1 + zoom]. `flip`
-    mirrors every second picture.
+    `shift` is a share of the side. Each axis is zoomed by a factor in [1 - zoom, 1 + zoom]. `flip` mirrors half.
     """
 
     rotation_deg: Degrees = 0.0
@@ -118,10 +117,7 @@ class Training(Setting, frozen=True, kw_only=True):
 
 
 class Model(Setting, frozen=True, kw_only=True):
-    """A net: its name in `jaxconv.models.registry` and its options; of a custom net, its module, class and fields.
-
-    jaxconv never imports code named in a run directory. Pass your own net to `Predictor`.
-    """
+    """A net: its name in `jaxconv.models.registry` and its options; of a custom net, its module, class and fields."""
 
     name: str
     options: dict[str, Any] = {}
@@ -161,10 +157,23 @@ class Data(Setting, frozen=True, kw_only=True):
         return "test" in self.fingerprint and self.fingerprint["test"] == self.fingerprint.get("validation")
 
 
+class Transfer(Setting, frozen=True, kw_only=True):
+    """The weights that a net began with: the name of a pretrained net or of a run, and their SHA-256.
+
+    Without training, the head was fitted to the training pictures or, with `augmentation`, to `views` versions of each.
+    """
+
+    weights: Annotated[str, INFORMATIONAL]
+    sha256: str
+    views: Positive = 1
+    augmentation: Augmentation | None = None
+
+
 class Config(Setting, frozen=True, kw_only=True):
     """The settings of a run, as saved in config.json.
 
-    Runs are grouped by `experiment`, `variant` and `seed`. `training` and `seed` are None for an imported net.
+    Runs are grouped by `experiment`, `variant` and `seed`. `training` and `seed` are None for an imported net;
+    `training` alone, for a head that was fitted to frozen features.
     """
 
     format: Literal[2] = 2
@@ -174,6 +183,7 @@ class Config(Setting, frozen=True, kw_only=True):
     model: Model
     data: Data
     training: Training | None
+    transfer: Transfer | None = None
     versions: Annotated[dict[str, str], INFORMATIONAL] = {}
     commit: Annotated[str | None, INFORMATIONAL] = None
     device: Annotated[dict[str, Any], INFORMATIONAL] = {}

@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -75,20 +76,33 @@ def fit(
     return Run(path, history.read_rows(path), result)
 
 
-def train(model: nn.Module, splits: Splits, config: Config, workdir: Path, *, title: str, own: Own = NOTHING) -> Result:
-    """Train in a locked run directory, from its newest checkpoint if there is one; returns the result."""
+def train(
+    model: nn.Module,
+    splits: Splits,
+    config: Config,
+    workdir: Path,
+    *,
+    title: str,
+    own: Own = NOTHING,
+    first: Callable[[], dict[str, Any]] | None = None,
+) -> Result:
+    """Train in a locked run directory, from its newest checkpoint if there is one; returns the result.
+
+    `first` makes the first variables of a new run; without it, they are random.
+    """
     training, seed = config.trained
     epochs, steps = training.epochs, config.steps_of_an_epoch
     tx = own.tx if training.optimizer is None else optimizers.make(training.optimizer, epochs * steps)
     assert tx is not None  # `settings.configure` checks it
 
-    def new_state() -> TrainState:
+    def new_state(variables: dict[str, Any] | None = None) -> TrainState:
         return create_state(
             model,
             config.data.image_shape,
             tx,
             seed,
             ema=training.ema,
+            variables=variables,
             loss_fn=own.loss or cross_entropy,
             metric_fns=tuple(own.metrics.items()),
             label_smoothing=training.label_smoothing,
@@ -100,7 +114,7 @@ def train(model: nn.Module, splits: Splits, config: Config, workdir: Path, *, ti
         Checkpoints(workdir / "checkpoints", jax.eval_shape(new_state), settings) as checkpoints,
     ):
         writer = RunWriter(workdir, config, splits, checkpoints, title)
-        state = writer.restore() or new_state()
+        state = writer.restore() or new_state(first() if first else None)
         begun = int(state.step)
         if 0 < begun < epochs * steps and writer.stale_since is None:
             print(f"resuming after step {begun} ({place(begun, steps, epochs)})", flush=True)

@@ -31,6 +31,7 @@ ORDER = {  # the folders of the package in the order of the flow, and in each it
     "training": ["losses", "state", "optimizers", "steps", "feed", "linear_head"],
     "runs": ["resume", "directory", "settings", "history", "proof", "checkpoints", "variables", "figures", "writer"],
     "loop": [],
+    "transfer": [],
     "analysis": [
         "predictor",
         "scores",

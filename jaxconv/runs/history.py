@@ -89,13 +89,15 @@ class Highest(Struct, frozen=True):
 class Result(Struct, frozen=True, omit_defaults=True):
     """result.json of one run: the last epoch, and the best epoch by val_loss.
 
-    If the validation pictures are the test pictures, there is no best epoch and no highest val_acc.
+    If the validation pictures are the test pictures, there is no best epoch and no highest val_acc. `l2` is the penalty
+    of a head that was fitted to frozen features, chosen by the validation loss.
     """
 
     val_acc_mean_last_10: float
     last: EpochResult
     best: EpochResult | None = None
     highest_val_acc: Highest | None = None
+    l2: float | None = None
 
 
 def read_rows(workdir: str | os.PathLike[str]) -> list[Row]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import msgspec
 import optax
 
-from jaxconv.config import Config, Data, Filter, Kind, Training
+from jaxconv.config import Config, Data, Filter, Kind, Training, Transfer
 from jaxconv.data.records import SplitDirectory, Splits
 from jaxconv.models import registry
 from jaxconv.runs import directory
@@ -51,32 +51,48 @@ NOTHING = Own()
 
 
 def configure(
-    model: nn.Module, data: Data, training: Training, seed: int, own: Own, *, experiment: str, variant: str
+    model: nn.Module,
+    data: Data,
+    training: Training | None,
+    seed: int,
+    own: Own,
+    *,
+    experiment: str,
+    variant: str,
+    transfer: Transfer | None = None,
 ) -> Config:
-    """The settings of a run.
+    """The settings of a run; `training` is None for a head that is fitted to frozen features.
 
     Raises:
         InputError: the devices cannot share a batch equally, or patience or plateau would use the test pictures.
         ValueError: the net does not have one logit for each class, or a custom loss or metric does not give one value
             for each picture, or there is no optimizer.
     """
-    sharding.check_divides(training.batch_size)
-    if data.validated_on_test and (training.patience is not None or training.schedule == "plateau"):
-        chosen = "patience and the schedule plateau go by val_loss"
-        raise InputError(f"{chosen}, and here the validation pictures are the test pictures: leave them out")
-    if own.tx is None and training.optimizer is None:
-        raise ValueError("there is no optimizer: give one in Training, or as tx")
     _check_functions(model, data, own)
-    optimizer = None if own.tx else training.optimizer
+    if training is not None:
+        training = _checked(training, data, own)
     return Config(
         experiment=experiment,
         variant=variant,
         seed=seed,
         model=registry.describe(model, data.image_shape),
         data=data,
-        training=msgspec.structs.replace(training, optimizer=optimizer, given=own.names()),
+        training=training,
+        transfer=transfer,
         **directory.environment(),
     )
+
+
+def _checked(training: Training, data: Data, own: Own) -> Training:
+    """How the net is trained, with the names of the custom functions."""
+    sharding.check_divides(training.batch_size)
+    if data.validated_on_test and (training.patience is not None or training.schedule == "plateau"):
+        chosen = "patience and the schedule plateau go by val_loss"
+        raise InputError(f"{chosen}, and here the validation pictures are the test pictures: leave them out")
+    if own.tx is None and training.optimizer is None:
+        raise ValueError("there is no optimizer: give one in Training, or as tx")
+    optimizer = None if own.tx else training.optimizer
+    return msgspec.structs.replace(training, optimizer=optimizer, given=own.names())
 
 
 def _check_functions(model: nn.Module, data: Data, own: Own) -> None:

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 # Penalties from strong to weak: each fit begins where the one before ended, which takes fewer steps.
-PENALTIES = tuple(10.0**power for power in np.arange(0.5, -4.01, -0.5))
+PENALTIES = tuple(10 ** (power / 2) for power in range(1, -9, -1))
 STEPS = 500  # at most, of a fit
 MIN_DEVIATION = 1e-6  # of a feature, below which it is not scaled up
 

@@ -78,12 +78,14 @@ def create_state(
     seed: int,
     *,
     ema: float | None = None,
+    variables: dict[str, Any] | None = None,
     **functions: Any,
 ) -> TrainState:
     """A new state for images of `image_shape` (height, width, channels). Weights and dropout have separate seeds.
 
-    `functions` are the fields `loss_fn`, `metric_fns` and `label_smoothing` of the state. Of the module's collections,
-    only `batch_stats` is kept.
+    `variables` are the first values of params and collections; without them, these are random. `functions` are the
+    fields `loss_fn`, `metric_fns` and `label_smoothing` of the state. Of the module's collections, only `batch_stats`
+    is kept.
     """
 
     def create() -> TrainState:
@@ -108,7 +110,17 @@ def create_state(
         )
 
     # Placed like a restored state, because `jit` would otherwise compile the step for each of the two.
-    return jax.jit(create, out_shardings=sharding.replicated())()
+    state = jax.jit(create, out_shardings=sharding.replicated())()
+    return state if variables is None else _begin_with(state, variables)
+
+
+def _begin_with(state: TrainState, variables: dict[str, Any]) -> TrainState:
+    """The new state with other first values of params and collections."""
+    placed = jax.device_put(variables, sharding.replicated())
+    collections = {name: placed[name] for name in state.collections}
+    average = None if state.average is None else jax.tree.map(jnp.copy, {"params": placed["params"], **collections})
+    opt_state = jax.jit(state.tx.init, out_shardings=sharding.replicated())(placed["params"])
+    return state.replace(params=placed["params"], collections=collections, average=average, opt_state=opt_state)
 
 
 @functools.cache  # another transformation, even an equal one, would be compiled again

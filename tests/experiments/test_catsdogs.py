@@ -67,9 +67,7 @@ def launched(photos, monkeypatch: pytest.MonkeyPatch):
     """The settings that the flags launch a run with; nothing is trained."""
     splits, found = read_splits(photos, (46, 46)), {}
     monkeypatch.setattr(catsdogs, "read", lambda data: splits)
-    monkeypatch.setattr(
-        catsdogs, "launch", lambda arguments, model, splits, training, **named: found.update(named, training=training)
-    )
+    monkeypatch.setattr(catsdogs, "launch", lambda arguments, experiment: found.update(vars(experiment)))
 
     def settings(*flags: str) -> dict:
         catsdogs.main([*flags])

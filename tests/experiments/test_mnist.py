@@ -48,7 +48,7 @@ def test_a_run_is_named_by_its_changes_from_the_book(monkeypatch, tmp_path) -> N
     found = {}
     monkeypatch.setattr("jaxconv.data.mnist.read_mnist", lambda *_: None)
     monkeypatch.setattr(mnist, "describe", lambda splits: None)
-    monkeypatch.setattr(mnist, "launch", lambda *_, **named: found.update(named))
+    monkeypatch.setattr(mnist, "launch", lambda _, experiment: found.update(vars(experiment)))
     for flags, name, book in (
         ("", "convnet", "the book's run has test_acc 0.9912"),
         ("--model dense --seed 4", "dense", "the book's run has test_acc 0.978"),
