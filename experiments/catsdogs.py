@@ -9,11 +9,12 @@ With --aug or --dropout alone, all other settings are the same as with both, so 
 effects. --recipe chooses other settings than the book's. The README has the expected results and training times.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments import photos
+from experiments import common, photos
 from experiments.launch import Experiment, launch
 from jaxconv.runtime.cli import one_line_errors
 from jaxconv.runtime.errors import InputError
@@ -43,20 +44,20 @@ def read(data: str) -> "Splits":
         print(f"--data demo: the pictures are drawn, not photos; they are kept in {DEMO_FOLDER}", flush=True)
         return read_splits(demo.write(DEMO_FOLDER), image_size)
     if not Path(data).is_dir():
-        split = "python -m tools.split_catsdogs"
+        split, quoted = "python -m tools.split_catsdogs", shlex.quote(data)
         if Path(data).is_file():
             raise InputError(
-                f"--data {data} is a file: of an archive, make a folder ({split} --source {data} --dest DIR)"
+                f"--data {data} is a file: of an archive, make a folder ({split} --source {quoted} --dest DIR)"
             )
         raise InputError(
-            f"--data {data} does not exist: make it from Kaggle's archive ({split} --source train.zip --dest {data}), "
-            f"or download the photos ({split} --download --dest {data}), or take drawn pictures (--data demo)"
+            f"--data {data} does not exist: make it from Kaggle's archive ({split} --source train.zip --dest {quoted})"
+            f", or download the photos ({split} --download --dest {quoted}), or take drawn pictures (--data demo)"
         )
     splits = read_splits(data, image_size)
     if len(splits.train.class_names) != 2:
         raise InputError(
             f"--data {data} has the classes {', '.join(splits.train.class_names)}, and this experiment takes two: "
-            f"train with python -m experiments.folders --data {data}"
+            f"train with python -m experiments.folders --data {shlex.quote(data)}"
         )
     return splits
 
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = flags.parse_args(argv)
     chosen = photos.choose(arguments, photos.IMAGE_SIZE)
+    common.start_backend()
     model = photos.net(chosen.dropout, arguments.dtype, 2)
     if arguments.summary:
         photos.print_summary(model, photos.IMAGE_SIZE)

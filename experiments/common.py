@@ -85,6 +85,13 @@ def _add_run(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--summary", action="store_true", help="print the layers and parameters of the net, and exit")
 
 
+def start_backend() -> None:
+    """Start JAX, so that a device that is not there is named before the pictures are read."""
+    from jaxconv.runtime import compilation
+
+    compilation.start_backend()
+
+
 def training(arguments: argparse.Namespace, book: Training) -> Training:
     """The book's settings, changed by the flags.
 

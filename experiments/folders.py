@@ -14,7 +14,7 @@ classes has a softmax. --recipe book gives the settings of experiments.catsdogs.
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import photos
+from experiments import common, photos
 from experiments.launch import Experiment, launch
 from jaxconv.runtime.cli import one_line_errors
 
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = flags.parse_args(argv)
     chosen = photos.choose(arguments, arguments.image_size)
+    common.start_backend()
     data = Path(arguments.data)
     from jaxconv.data.layout import list_split
     from jaxconv.data.records import read_splits

@@ -76,9 +76,8 @@ def train(experiment: Experiment, workdirs: Mapping[int, Path], *, resume: bool)
         InputError: as `settings.configure`, `directory.claim` and `loop.train`, or a directory cannot be written.
     """
     from jaxconv.runs import directory
-    from jaxconv.runtime.compilation import start_backend, use_cache
+    from jaxconv.runtime.compilation import use_cache
 
-    start_backend()
     use_cache()
     quiet_orbax()
     configs = {path: _configure(experiment, seed) for seed, path in workdirs.items()}

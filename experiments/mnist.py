@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = flags.parse_args(argv)
     training = common.training(arguments, BOOK)
+    common.start_backend()
     model = net(arguments.model, arguments.downsample, arguments.dtype)
     if arguments.summary:
         from jaxconv.models.summary import summary

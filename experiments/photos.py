@@ -94,7 +94,8 @@ def _augmentation(arguments: argparse.Namespace, of_recipe: Augmentation | None)
     given = {name: getattr(arguments, name) for name in (*RANGES, "flip") if getattr(arguments, name) is not None}
     if of_recipe is None and given:
         first = next(iter(given)) if arguments.flip is not False else "no_flip"
-        raise InputError(f"--{first.replace('_', '-')} changes the augmentation: give --aug too")
+        cure = "leave out --no-aug" if arguments.aug is False else "give --aug too"
+        raise InputError(f"--{first.replace('_', '-')} changes the augmentation: {cure}")
     return of_recipe and common.replaced(of_recipe, given)
 
 

@@ -30,7 +30,7 @@ from jaxconv.training.linear_head import LinearHead
 from jaxconv.training.state import evaluation_state
 
 BATCH = 32  # pictures
-HEAD = "Dense_0"  # the dense layer that a pretrained net ends with
+HEAD = "classifier"  # the dense layer that a pretrained net ends with
 
 
 class Fitted(NamedTuple):
@@ -106,9 +106,17 @@ def _versions(
             yield augment.random_map(source[index], rng) if augment else source[index]
 
 
+def accuracy(fitted: Fitted, splits: Splits, split: str) -> float:
+    """The accuracy of the head on a split."""
+    return float(_scores(fitted.logits[split], splits.named()[split])["acc"])
+
+
 def with_head(variables: dict[str, Any], head: LinearHead) -> dict[str, Any]:
-    """The variables with a fitted head in the place of theirs."""
-    layer = {"kernel": jnp.asarray(head.kernel, jnp.float32), "bias": jnp.asarray(head.bias, jnp.float32)}
+    """The variables with a fitted head in the place of theirs; of two classes, with one logit."""
+    kernel, bias = head.kernel, head.bias
+    if len(bias) == 2:
+        kernel, bias = np.diff(kernel), np.diff(bias)
+    layer = {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}
     return variables | {"params": variables["params"] | {HEAD: layer}}
 
 

@@ -14,6 +14,7 @@ ORDER = {  # the folders of the package in the order of the flow, and in each it
     "data": [
         "images",
         "folders",
+        "classes",
         "layout",
         "records",
         "arrays",

@@ -30,13 +30,13 @@ class FrozenNet(nn.Module):
     classes: int = 2
 
     def setup(self) -> None:
-        self.conv, self.Dense_0 = nn.Conv(5, (3, 3)), Dense(self.classes)
+        self.conv, self.classifier = nn.Conv(5, (3, 3)), Dense(1 if self.classes == 2 else self.classes)
 
     def features(self, images):
         return nn.relu(self.conv(images)).mean((1, 2))
 
     def __call__(self, images, *, train):
-        return self.Dense_0(self.features(images))
+        return self.classifier(self.features(images))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_fitted_net_answers_as_its_logits_say(splits, variables):
     assert fitted.variables["params"]["conv"] is variables["params"]["conv"]
     images = jnp.stack([splits.test[index]["image"] for index in range(3)])
     logits = Forward(FrozenNet())(fitted.variables, images, train=False)
-    np.testing.assert_allclose(logits, fitted.logits["test"], atol=1e-4)
+    np.testing.assert_allclose(logits[:, 0], np.diff(fitted.logits["test"])[:, 0], atol=1e-4)
     assert {name: found.shape for name, found in fitted.logits.items()} == {
         "train": (6, 2),
         "validation": (5, 2),

@@ -34,6 +34,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxconv.data.folders import check_folder
 from jaxconv.runtime.cli import bare_parser, one_line_errors
 from jaxconv.runtime.errors import InputError
 from jaxconv.runtime.files import printable, write_json
@@ -82,8 +83,7 @@ def _parse(argv: Sequence[str] | None) -> "argparse.Namespace":
         help="pixels (default: 32; if half of the pictures are smaller, none is small)",
     )
     args = parser.parse_args(argv)
-    if not args.folder.is_dir():
-        raise InputError(f"{args.folder} does not exist or is no folder: name a folder of pictures")
+    check_folder(args.folder)
     for flag, path in (("--json", args.json), ("--quarantine", args.quarantine)):
         if path is not None:
             _check_outside(flag, path, args.folder)
@@ -144,11 +144,11 @@ def quarantine(root: Path, findings: "Sequence[Finding]", folder: Path) -> int:
 
 def _summary(audit: "Audit") -> str:
     from jaxconv.analysis.image_audit import KINDS
-    from jaxconv.data.folders import describe_passed_over
+    from jaxconv.data.classes import describe_passed_over
 
     counts = Counter(finding.kind for finding in audit.findings)
     counted = ", ".join(_counted(counts[kind], kind) for kind in KINDS if kind in counts)
-    line = f"{audit.pictures:,} pictures: {counted or 'nothing found'}"
+    line = f"{audit.pictures:,} picture{'s' * (audit.pictures != 1)}: {counted or 'nothing found'}"
     if audit.passed_over:
         line += printable(f"; passed over {describe_passed_over(audit.passed_over)}")
     return line

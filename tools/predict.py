@@ -17,6 +17,7 @@ that cannot be read are listed on standard error.
 import csv
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,15 +46,16 @@ class Skipped:
         tqdm.write(files.printable(f"{path}: skipped ({reason(error)})"), file=sys.stderr)
 
 
-def listed(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files in `paths`, and the pictures below the folders in it."""
-    from jaxconv.data.folders import find_pictures
+def listed(paths: Iterable[Path], passed_over: Counter[str]) -> Iterator[Path]:
+    """The files in `paths`, and the pictures below the folders in it; other files there are counted."""
+    from jaxconv.data.folders import is_named_as_picture, kind_of, walk
 
     for path in paths:
-        if path.is_dir():
-            yield from find_pictures(path)
-        else:
-            yield path
+        for found in walk(path) if path.is_dir() else [path]:
+            if found == path or is_named_as_picture(found):
+                yield found
+            else:
+                passed_over[kind_of(found)] += 1
 
 
 def write_csv(file: Path, class_names: list[str], predictions: Iterable[tuple[Path, "np.ndarray"]]) -> int:
@@ -90,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor, skipped = net.read(arguments), Skipped()
     from jaxconv.data.images import quiet_pillow
 
-    found = listed(arguments.paths)
+    passed_over = Counter[str]()
+    found = listed(arguments.paths, passed_over)
     first = next(found, None)
     if first is None:  # before a table is written
         raise InputError(f"{', '.join(map(str, arguments.paths))} holds no pictures: name pictures, or folders of them")
@@ -101,10 +104,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     with quiet_pillow():
         if arguments.csv is not None:
             count = write_csv(arguments.csv, names, predictions)
-            print(f"{count:,} pictures in {arguments.csv}, by epoch {predictor.epoch:g} of {arguments.run}")
+            by = f"by epoch {predictor.epoch:g} of {arguments.run}"
+            print(f"{count:,} picture{'s' * (count != 1)} in {arguments.csv}, {by}")
         else:
             for path, row in predictions:
                 print(files.printable(str(path)), names[row.argmax()], f"{row.max():.4f}", sep="\t")
+    if passed_over:
+        from jaxconv.data.classes import describe_passed_over
+
+        print(files.printable(f"passed over {describe_passed_over(passed_over)}"), file=sys.stderr)
     if skipped.count:
         sys.exit(1)
 

@@ -9,7 +9,7 @@ Beside each mistake is a heat map of the evidence for the wrong answer, made wit
 maps of the last convolution by gradients.
 
 Runs that differ only in their seed are shown as mean, minimum and maximum. A directory of --seeds stands for its runs.
-The mistakes are those of the first run of each configuration. They need its checkpoints and its test pictures: the
+The mistakes are those of the first run of each configuration. They need its checkpoints and its pictures: the
 unchanged pictures of the run, or those of --data.
 """
 

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parse(argv)
 
     from jaxconv.config import SPLITS
-    from jaxconv.data.folders import class_of
+    from jaxconv.data.classes import class_of
     from jaxconv.data.splits import divide
 
     division = divide(

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from jaxconv.analysis import scores
 from jaxconv.analysis.predictor import Predictor
-from jaxconv.data.folders import class_difference
+from jaxconv.data.classes import class_difference
 from jaxconv.data.layout import is_split, list_part, list_split
 from jaxconv.data.mnist import VERSION, read_mnist
 from jaxconv.data.records import Source, SplitDirectory

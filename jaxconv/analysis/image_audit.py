@@ -2,7 +2,6 @@
 
 import functools
 import statistics
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,8 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxconv.data.checks import Finding, examine
-from jaxconv.data.folders import is_named_as_picture, shortened, walk
+from jaxconv.data.classes import composed, shortened
+from jaxconv.data.folders import is_named_as_picture, kind_of, walk
 from jaxconv.data.layout import SPLIT_NAMES, is_split
 from jaxconv.data.similarity import SAME_BYTES, Seen, likenesses, thumbnails
 
@@ -34,7 +34,7 @@ class Audit(NamedTuple):
     Attributes:
         pictures: the number of files whose names are those of pictures.
         findings: the findings, sorted by name.
-        passed_over: the number of other files by suffix or, without one, by name.
+        passed_over: the number of other files by suffix.
         notes: lines about whole folders.
     """
 
@@ -73,7 +73,7 @@ def check(root: Path, min_side: int | None = None) -> Audit:
     """
     paths = list(walk(root))
     named = [path for path in paths if is_named_as_picture(path)]
-    passed_over = Counter(path.suffix.lower() or path.name for path in paths if not is_named_as_picture(path))
+    passed_over = Counter(kind_of(path) for path in paths if not is_named_as_picture(path))
     examined = examine(root, named)
     findings = [one for one in examined if isinstance(one, Finding)]
     pictures = [one for one in examined if isinstance(one, Seen)]
@@ -102,8 +102,7 @@ def _place(path: PurePosixPath, holds_splits: Callable[[PurePosixPath], bool]) -
     else:
         folder, split = PurePosixPath(), ""
     label = path.relative_to(folder).parts[:-1][:1]
-    composed = unicodedata.normalize("NFC", "".join(label))  # as names of classes are compared
-    return Place(folder.parent, split, composed, folder.joinpath(*label))
+    return Place(folder.parent, split, composed("".join(label)), folder.joinpath(*label))
 
 
 def find_small(pictures: Sequence[Seen], min_side: int | None) -> list[Finding]:

@@ -38,7 +38,7 @@ NUMBERS = {
     r"zoom(\d.*)": "zoomed by up to {}",
 }
 PART = re.compile(
-    r"whole-passes|no-flip|lr[\d.]+e-\d+|[^-]+"
+    r"whole-passes|no-flip|[a-z]+[\d.]+e-\d+|[^-]+"
 )  # a part of a variant, which may hold the hyphen between parts
 
 

@@ -1,64 +1,18 @@
-"""Folders of pictures: which files are pictures, and which folders are classes. Every command goes by these rules."""
+"""Folders of pictures: which files are pictures, and which folders count. Every command goes by these rules."""
 
 import os
-import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
 
 from jaxconv.runtime.errors import InputError
-from jaxconv.runtime.files import printable
 
 # Files of other names are no pictures: Thumbs.db, notes.txt.
 SUFFIXES = {
-    *(".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
 # Folders of thumbnails and deleted files, which network drives, Windows and Macs leave beside pictures.
 SYSTEM_FOLDERS = frozenset(["@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"])
-NAMED = 6  # classes, or names of files, that a message lists
-
-
-class Listing(NamedTuple):
-    """The pictures of a folder of class folders.
-
-    Attributes:
-        folder: the folder.
-        class_names: the sorted names of the classes, in Unicode's composed form (NFC).
-        files: for each class its pictures, sorted by name; with links whose target is gone.
-        passed_over: the number of files whose names are not those of pictures, by suffix or, without one, by name.
-        loose: the number of pictures that lie beside the class folders.
-    """
-
-    folder: Path
-    class_names: list[str]
-    files: list[list[Path]]
-    passed_over: Counter[str]
-    loose: int
-
-    def describe(self, what: str) -> str:
-        """What was found, in one line; `what` names the pictures, such as "in train"."""
-        counts = [f"{len(paths):,} {name}" for name, paths in zip(self.class_names, self.files, strict=True)]
-        total = sum(map(len, self.files))
-        line = f"{total:,} pictures of {len(counts)} classes {what}: {shortened(counts)}"
-        if self.loose:
-            line += f"; {self.loose:,} beside the class folders left out"
-        if self.passed_over:
-            line += f"; passed over {describe_passed_over(self.passed_over)}"
-        return printable(line)
-
-
-def describe_passed_over(counts: Counter[str]) -> str:
-    """The number of files that are no pictures by their names, and their kinds, in words."""
-    kinds = [f"{count:,} {kind}" for kind, count in counts.most_common()]
-    return f"{counts.total():,} other file{'s' * (counts.total() != 1)} ({shortened(kinds)})"
-
-
-def shortened(names: Sequence[str]) -> str:
-    """The first of many names, and how many more there are."""
-    more = len(names) - NAMED
-    return ", ".join([*names[:NAMED], *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def walk(root: Path) -> Iterator[Path]:
@@ -84,7 +38,7 @@ def walk(root: Path) -> Iterator[Path]:
         above |= {os.path.join(folder, name): above[folder] | {real[name]} for name in folders}
         for name in sorted(files):
             path = Path(folder, name)
-            if is_shown(name) and (path.is_file() or is_broken_link(path)):
+            if is_shown(name) and (os.path.isfile(path) or is_broken_link(path)):
                 yield path
 
 
@@ -98,9 +52,14 @@ def is_named_as_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
+def kind_of(path: Path) -> str:
+    """How a file that is no picture is counted: by its suffix."""
+    return path.suffix.lower() or "without suffix"
+
+
 def is_broken_link(path: Path) -> bool:
     """Whether a file is a link whose target is gone."""
-    return path.is_symlink() and not path.exists()
+    return os.path.islink(path) and not os.path.exists(path)
 
 
 def find_pictures(root: Path) -> Iterator[Path]:
@@ -108,79 +67,25 @@ def find_pictures(root: Path) -> Iterator[Path]:
     return filter(is_named_as_picture, walk(root))
 
 
-def list_classes(folder: Path) -> Listing:
-    """List the class folders of a folder, and the pictures of each class at any depth.
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, without those that `is_shown` passes over.
 
     Raises:
-        InputError: the folder does not exist, has fewer than two class folders, or one without pictures or with a name
-            that cannot be printed; or a folder in it cannot be listed.
+        InputError: the folder cannot be listed, or a link in it may have been a folder, but its target is gone.
     """
-    check_folder(folder)
-    folders = class_folders(folder)
-    if len(folders) < 2:
-        raise InputError(f"{folder} has {_too_few(folders)}: give it one folder of pictures a class")
-    files: dict[str, list[Path]] = {_composed(one.name): [] for one in sorted(folders, key=_key)}
-    passed_over, loose = Counter[str](), 0
-    for path in walk(folder):
-        name, *inside = path.relative_to(folder).parts
-        if not is_named_as_picture(path):
-            passed_over[path.suffix.lower() or path.name] += 1
-        elif inside:
-            files[_composed(name)].append(path)
-        else:
-            loose += 1
-    for name, paths in files.items():
-        if not paths:
-            raise InputError(f"{folder / name} holds no pictures: put some in, or remove the class from every split")
-    return Listing(folder, [*files], [sorted(paths) for paths in files.values()], passed_over, loose)
-
-
-def _too_few(folders: list[Path]) -> str:
-    if not folders:
-        return "no class folders"
-    inside = len(class_folders(folders[0])) > 1  # as train/train/<class>, of archives that were unpacked twice
-    return f"one folder, {folders[0].name}" + (", with folders in it that may be its classes" if inside else "")
-
-
-def class_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted; each is taken for a class.
-
-    Raises:
-        InputError: the name of one cannot be printed.
-    """
-    folders = sorted(entry for entry in folder.iterdir() if is_shown(entry.name) and entry.is_dir())
-    for entry in folders:
-        if not entry.name.isprintable():  # neither figures nor tables could show it
-            raise InputError(f"{folder} has a class folder {entry.name!a}: give it a name that can be printed")
-    return folders
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if is_shown(entry.name))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed ({error.strerror}): name a folder that can be") from error
+    for entry in entries:
+        if not entry.suffix and is_broken_link(entry):
+            raise InputError(f"{entry} is a link to a folder that does not exist: bring it back, or remove the link")
+    return [entry for entry in entries if os.path.isdir(entry)]
 
 
 def check_folder(folder: Path) -> None:
-    """Raise an `InputError` unless a folder of pictures is there; of a zip file, it says what to do."""
-    if folder.is_file() and folder.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
-        raise InputError(f"{folder} is an archive: unpack it, and name its folder")
-    if not folder.is_dir():
-        raise InputError(f"{folder} does not exist or is no folder: name a folder of pictures")
-
-
-def class_difference(found: Sequence[str], wanted: Sequence[str], of: str) -> str | None:
-    """How the classes found differ from those that are wanted, which `of` has; None if they are the same."""
-    missing = [repr(name) for name in wanted if name not in found]
-    extra = [repr(name) for name in found if name not in wanted]
-    lacks = [f"lacks {shortened(missing)}, which {of} has"] if missing else []
-    has = [f"has {shortened(extra)}, which {of} lacks"] if extra else []
-    return " and ".join(lacks + has) or None
-
-
-def class_of(name: str) -> str:
-    """The class of a picture by its name relative to a folder of class folders: the top folder, as in `Listing`."""
-    return _composed(PurePosixPath(name).parts[0])
-
-
-def _composed(name: str) -> str:
-    """The name in Unicode's composed form. Macs decompose names, so that equal names can have different characters."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _key(folder: Path) -> str:
-    return _composed(folder.name)
+    """Raise an `InputError` unless a folder of pictures is there; of an archive, it says what to do."""
+    if os.path.isfile(folder):
+        raise InputError(f"{folder} is a file: name a folder of pictures, and unpack an archive first")
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder} does not exist: name a folder of pictures")

@@ -19,7 +19,7 @@ FILTERS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinea
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of photos as iPhones take them
 LARGE = 89_478_485  # pixels from where on Pillow warns; JPEGs above this are decoded at a half, quarter or eighth
-BYTES_A_PIXEL = 12  # of memory to decode and convert a picture: as it is stored, with alpha, and as RGB
+BYTES_A_PIXEL = 16  # of memory to decode and convert a picture: as it is stored, with alpha, and as RGB
 MAX_PIXELS_A_BYTE = 10_000  # photos have under 100, plain drawings under 1,000; damaged headers have any
 MAX_SIDE = 65_535  # the longest that JPEG can have; to resize a much longer one takes gigabytes
 
@@ -128,15 +128,17 @@ def _check_size(picture: Image.Image, size: int) -> None:
     (width, height), pixels = picture.size, picture.width * picture.height
     if max(picture.size) > MAX_SIDE or pixels > MAX_PIXELS_A_BYTE * size:
         raise Image.DecompressionBombError(f"it claims {width:,} x {height:,} pixels in {size:,} bytes")
-    decoded = min(pixels, LARGE) if picture.format in ("JPEG", "MPO") else pixels
-    if decoded <= LARGE:  # which every machine that trains has room for
+    needed = BYTES_A_PIXEL * pixels
+    if picture.format in ("JPEG", "MPO"):  # which `_reduce` makes smaller, but not what a progressive one is made from
+        coefficients = 2 * len(picture.getbands()) * pixels if "progressive" in picture.info else 0
+        needed = BYTES_A_PIXEL * min(pixels, LARGE) + coefficients
+    if needed <= BYTES_A_PIXEL * LARGE:  # which every machine that trains has room for
         return
     free = available_memory() // (2 * usable_cores())  # pictures are decoded in one thread a core
-    if decoded * BYTES_A_PIXEL > free:
-        needed = decoded * BYTES_A_PIXEL / 1e9
+    if needed > free:
         raise Image.DecompressionBombError(
-            f"its {width:,} x {height:,} pixels need {needed:.1f} GB of memory, and {free / 1e9:.1f} are free for one "
-            "picture: make it smaller"
+            f"its {width:,} x {height:,} pixels need {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} are free "
+            "for one picture: make it smaller"
         )
 
 
@@ -159,7 +161,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
             raise ValueError("its pixels are floats outside of 0 to 1: save it with 8 or 16 bits")
         return Image.fromarray(np.round(pixels * 255).astype(np.uint8)).convert("RGB")
     if picture.mode == "I":
-        raise ValueError("its pixels are whole numbers of 32 bits, whose range is not known: save it with 8 or 16 bits")
+        raise ValueError("its pixels are signed or of 32 bits, and their range is not known: save it with 8 or 16 bits")
     if "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         drawn = picture.convert("RGBA") if picture.mode != "La" else picture.convert("LA").convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")

@@ -1,14 +1,17 @@
 """The folders train, validation and test of a data set: their usual names, and what is done without one of them."""
 
+import hashlib
 import os
 import random
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxconv.config import SPLITS
-from jaxconv.data.folders import Listing, check_folder, class_folders, class_of, list_classes
+from jaxconv.data.classes import Listing, class_folders, class_of, list_classes, shortened
+from jaxconv.data.folders import check_folder, subfolders
 from jaxconv.runtime.errors import InputError
 
 # The names that data sets have for their splits, in any case.
@@ -21,11 +24,12 @@ HELD_OUT = 5  # one of so many training pictures is held out if there is no vali
 
 
 class Layout(NamedTuple):
-    """The folders of a data set. `validation` and `test` are None if there is no such folder."""
+    """The folders of a data set. `validation` and `test` are None if there is no such folder; `others` are not used."""
 
     train: Path
     validation: Path | None
     test: Path | None
+    others: list[Path]
 
     @property
     def splits(self) -> list[str]:
@@ -34,14 +38,17 @@ class Layout(NamedTuple):
 
     def describe(self) -> list[str]:
         """What was taken for what, one line each; nothing about folders with the names in `SPLITS`."""
+        folders = {name: getattr(self, name) for name in SPLITS}
         renamed = [
-            f"{folder.name} is taken for {name}"
-            for name, folder in self._asdict().items()
-            if folder and folder.name != name
+            f"{folder.name} is taken for {name}" for name, folder in folders.items() if folder and folder.name != name
         ]
         lines = ["; ".join(renamed)] if renamed else []
+        if self.others:
+            lines.append(f"not used: {shortened([folder.name for folder in self.others])}")
         if self.validation is None:
-            lines.append(f"no folder validation: one of {HELD_OUT} pictures of each class in train is held out")
+            held_out = f"one of {HELD_OUT} pictures of each class in train is held out"
+            together = "tools.split_folders would keep pictures that look alike together"
+            lines.append(f"no folder validation: {held_out}; {together}")
         if self.test is None:
             lines.append("no folder test: the results are those of the validation pictures")
         return lines
@@ -58,13 +65,15 @@ def find_splits(root: str | os.PathLike[str]) -> Layout:
     found = {name: _find(root, name) for name in SPLITS}
     if found["train"] is None:
         raise InputError(f"{root} has no folder train: {_cure(root)}")
-    return Layout(found["train"], found["validation"], found["test"])
+    others = [folder for folder in class_folders(root) if folder not in found.values()]
+    return Layout(found["train"], found["validation"], found["test"], others)
 
 
 def is_split(root: Path) -> bool:
     """Whether a folder holds splits, and not classes: a class may be named train too."""
-    found = [folder for name in SPLITS if (folder := _find(root, name)) and class_folders(folder)]
-    return len(found) > 1 or (len(found) == 1 and class_folders(root) == found)
+    found = [[folder for folder in _candidates(root, name) if class_folders(folder)] for name in SPLITS]
+    folders = [folder for of_split in found for folder in of_split]
+    return sum(map(bool, found)) > 1 or (bool(folders) and class_folders(root) == folders)
 
 
 def list_split(root: str | os.PathLike[str], split: str) -> Listing:
@@ -79,51 +88,93 @@ def list_split(root: str | os.PathLike[str], split: str) -> Listing:
     folder, validation = _find(Path(root), split), _find(Path(root), "validation")
     if folder and (split != "train" or validation):
         return list_classes(folder)
-    layout = find_splits(root)
+    train = find_splits(root).train
     if split == "test":
         raise InputError(f"{root} has no folder test: choose another split")
-    listing = list_classes(layout.train)
-    return listing._replace(files=[_part(files, split, layout.train) for files in listing.files])
+    listing = list_classes(train)
+    files = [_part(of_class, split, train) for of_class in listing.files]
+    return (
+        listing._replace(files=files) if split == "train" else Listing(train, listing.class_names, files, Counter(), 0)
+    )
 
 
 def list_part(root: str | os.PathLike[str], class_names: Sequence[str], names: Sequence[str]) -> Listing:
-    """The listing of some pictures of a folder of class folders, by their names relative to the folder."""
+    """The listing of some pictures of a folder of class folders, by their names relative to the folder.
+
+    Raises:
+        InputError: a picture is of none of the classes.
+    """
     paths: dict[str, list[Path]] = {name: [] for name in class_names}
     for name in names:
+        if class_of(name) not in paths:
+            raise InputError(f"{Path(root, name)} is in none of the class folders {shortened(class_names)}")
         paths[class_of(name)].append(Path(root, name))
     return Listing(Path(root), [*class_names], [sorted(found) for found in paths.values()], Counter(), 0)
 
 
 def _part(files: list[Path], split: str, folder: Path) -> list[Path]:
-    """The pictures of a class that are held out, or all others."""
-    if len(files) < 2:
-        raise InputError(f"{files[0]} is the only picture of its class: add some, because one is held out")
+    """The pictures of a class that are held out, or all others. Files with the same bytes stay together."""
     # By the names in the folder, so that a data set that was moved is divided in the same way.
-    names = sorted(path.relative_to(folder).as_posix() for path in files)
-    held_out = set(random.Random("validation").sample(names, max(1, len(names) // HELD_OUT)))
-    return [path for path in files if (path.relative_to(folder).as_posix() in held_out) == (split == "validation")]
+    groups = _same_bytes(sorted(files, key=lambda path: path.relative_to(folder).as_posix()))
+    if len(groups) < 2:
+        raise InputError(f"{files[0]} is the only picture of its class: add some that differ, because one is held out")
+    random.Random("validation").shuffle(groups)
+    held_out: set[Path] = set()
+    for group in groups[1:]:
+        if not held_out or len(held_out) + len(group) <= len(files) // HELD_OUT:
+            held_out.update(group)
+    return [path for path in files if (path in held_out) == (split == "validation")]
+
+
+def _same_bytes(files: list[Path]) -> list[list[Path]]:
+    """The files in groups of the same content. Only files of the same size are read."""
+    sizes = Counter(map(_size, files))
+    groups: dict[object, list[Path]] = {}
+    for path in files:
+        content = _digest(path) if sizes[_size(path)] > 1 else path
+        groups.setdefault(content, []).append(path)
+    return list(groups.values())
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else -1  # of a link whose target is gone
+
+
+def _digest(path: Path) -> object:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:  # training names the file when it reads it
+        return path
+
+
+def _candidates(root: Path, split: str) -> list[Path]:
+    """The folders whose names are usual for a split."""
+    return [folder for folder in subfolders(root) if folder.name.lower() in SPLIT_NAMES[split]]
 
 
 def _find(root: Path, split: str) -> Path | None:
-    """The folder of a split. The exact name comes before the other names."""
-    if (root / split).is_dir():
-        return root / split
-    found = [entry for entry in sorted(root.iterdir()) if entry.name.lower() in SPLIT_NAMES[split] and entry.is_dir()]
+    """The folder of a split.
+
+    Raises:
+        InputError: there are two.
+    """
+    found = _candidates(root, split)
     if len(found) > 1:
-        names = " and ".join(entry.name for entry in found)
+        names = " and ".join(folder.name for folder in found)
         raise InputError(f"{root} has the folders {names}, and each could be {split}: rename one of them")
     return found[0] if found else None
 
 
 def _cure(root: Path) -> str:
     """What to do with a folder that has no folder train."""
-    folders = class_folders(root)
-    inside = [folder for folder in folders if _find(folder, "train")]
-    if inside:
+    folders, around = class_folders(root), root.resolve().parent
+    if inside := [folder for folder in folders if _candidates(folder, "train")]:
         return f"name {inside[0]}, which has one"
+    if root.resolve() in _candidates(around, "train"):
+        return f"name {around}, the folder that it lies in"
     if is_split(root):
         return "rename the folder of its training pictures to train"
-    return (
-        "split a folder of <class>/* pictures with "
-        f"python -m tools.split_folders --source {root} --dest {root.with_name(f'{root.resolve().name}-split')}"
-    )
+    if len(folders) < 2:
+        return "name a folder of train|validation|test/<class>/* pictures"
+    source, dest = (shlex.quote(str(path)) for path in (root, around / f"{root.resolve().name}-split"))
+    return f"split its classes with python -m tools.split_folders --source {source} --dest {dest}"

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxconv.data.checks import Finding, examine
-from jaxconv.data.folders import Listing, check_folder, class_of, list_classes, shortened
+from jaxconv.data.classes import Listing, class_of, list_classes, shortened
+from jaxconv.data.folders import check_folder
 from jaxconv.data.layout import is_split
 from jaxconv.data.similarity import SAME_BYTES, Seen, likenesses
 from jaxconv.runtime.errors import InputError
@@ -107,7 +108,8 @@ def split(groups: Sequence[Sequence[Seen]], shares: Mapping[str, float], seed: i
     splits["train"] = [*chain(*groups)]
     for name, chosen in splits.items():
         for label in classes.keys() - _count(chosen).keys():
-            raise InputError(f"{label} has {classes[label]} pictures, none of them for {name}: add some that differ")
+            count = f"{classes[label]} picture{'s' * (classes[label] != 1)}"
+            raise InputError(f"{label} has {count}, none of them for {name}: add some that differ, or --no-grouping")
     return splits
 
 
@@ -147,15 +149,19 @@ def _check(listing: Listing) -> tuple[list[Seen], list[Finding]]:
 
 def _refusal(source: Path, bad: Sequence[Finding]) -> str:
     path, kind, detail, _ = bad[0]
-    found = f"{source / path} is {kind} ({detail}), one of {len(bad):,} such"
+    found = f"{source / path} is {kind} ({detail}), {_and_more(bad)}"
     move = f"python -m tools.check_images {shlex.quote(str(source))} --min-side 1 --quarantine DIR"
     return printable(f"{found}: leave them out with --skip-bad, or move them with {move}")
 
 
 def _contradiction(source: Path, pairs: Sequence[tuple[str, str]]) -> str:
     (one, other), listed = pairs[0], f"python -m tools.check_images {shlex.quote(str(source))} lists"
-    found = f"{source / one} and {source / other} are the same picture in two classes, one of {len(pairs):,} such pairs"
+    found = f"{source / one} and {source / other} are the same picture in two classes, {_and_more(pairs)}"
     return printable(f"{found}: remove those in the wrong class, which {listed}, or add --keep-contradictions")
+
+
+def _and_more(found: Sequence[object]) -> str:
+    return f"the first of {len(found):,} such" if len(found) > 1 else "the only such"
 
 
 def _left_out(bad: Sequence[Finding]) -> str | None:

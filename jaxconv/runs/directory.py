@@ -130,7 +130,7 @@ def read_division(workdir: Path) -> dict[str, list[str]] | None:
 
 
 def read_config(workdir: Path) -> Config:
-    """Read and check the settings of a run. Every field must be in the file.
+    """Read and check the settings of a run. Every field must be in the file, but those that are None may be missing.
 
     Raises:
         InputError: the file is missing, is not JSON, or has another format, or a field is wrong or missing; the message
@@ -161,7 +161,8 @@ def read_config(workdir: Path) -> Config:
 def _first_difference(expected: Any, found: Any, where: str = "$") -> str | None:
     """The path of the first field in which two trees of JSON differ."""
     if isinstance(expected, dict) and isinstance(found, dict):
-        pairs = ((f"{where}.{key}", expected[key], found.get(key, ...)) for key in expected)
+        missing = [key for key in expected if key not in found and expected[key] is None]  # of an earlier version
+        pairs = ((f"{where}.{key}", expected[key], found.get(key, ...)) for key in expected if key not in missing)
         return next((hit for path, a, b in pairs if (hit := _first_difference(a, b, path))), None)
     return None if (list(expected) if isinstance(expected, tuple) else expected) == found else where
 

@@ -160,7 +160,7 @@ def test_pictures_of_other_channels_are_refused(photos, tmp_path):
 
 
 def test_a_folder_without_the_split_is_refused(here, tmp_path):
-    with pytest.raises(InputError, match="has no folder train: split a folder of"):
+    with pytest.raises(InputError, match="has no folder train: name a folder of"):
         read_split(Predictor("run"), tmp_path, "test")
 
 

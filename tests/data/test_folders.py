@@ -1,106 +1,27 @@
-"""Which files are pictures, and which folders are classes."""
+"""Which files are pictures."""
 
-import os
-import unicodedata
 from pathlib import Path
 
-import pytest
+from PIL import Image
 
-from jaxconv.data.folders import check_folder, class_difference, find_pictures, list_classes, shortened, walk
-from jaxconv.runtime.errors import InputError
-from tests.scenes import close_folder
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
+from jaxconv.data.folders import SUFFIXES, find_pictures, walk
+from jaxconv.data.images import FORMATS
 
 
-def names(root: Path, paths) -> list[str]:
-    return [path.relative_to(root).as_posix() for path in paths]
+def test_names_of_pictures_end_as_those_of_the_formats_that_are_read(tmp_path):
+    """Pillow's own list is the oracle, and HEIC's two suffixes."""
+    Image.init()
+    known = {suffix for suffix, kind in Image.EXTENSION.items() if kind in (*FORMATS, "MPO")}
+    unusual = {".apng", ".avifs", ".pfm"}
+    assert (known | {".heic", ".heif"}) - unusual == SUFFIXES
 
 
-def test_pictures_are_sorted_folder_by_folder(tmp_path):
-    touch(tmp_path, "a/b/1.jpg", "a/b.png", "a/b-c/2.PNG", "a/b c.gif", "a/B.tif", "a/b/0/3.webp", "c/d.heic")
-    listing = list_classes(tmp_path)
-    assert listing.class_names == ["a", "c"]
-    assert [names(tmp_path, paths) for paths in listing.files] == [
-        ["a/B.tif", "a/b/0/3.webp", "a/b/1.jpg", "a/b c.gif", "a/b-c/2.PNG", "a/b.png"],
-        ["c/d.heic"],
-    ]
-
-
-def test_what_is_no_picture_by_its_name_is_passed_over_and_counted(tmp_path):
-    touch(tmp_path, "a/1.jpg", "a/2.jpg", "a/Thumbs.db", "b/1.png", "b/notes.txt", "b/more.txt", "b/LICENSE", "3.jpg")
-    touch(tmp_path, "a/._1.jpg", ".DS_Store", "a/.ipynb_checkpoints/1.jpg", "a/@eaDir/1.jpg/THUMB.jpg")
-    touch(tmp_path, "__MACOSX/a/1.jpg")
-    listing = list_classes(tmp_path)
-    assert names(tmp_path, listing.files[0]) == ["a/1.jpg", "a/2.jpg"]
-    assert (listing.passed_over, listing.loose) == ({".db": 1, ".txt": 2, "LICENSE": 1}, 1)
-    assert listing.describe("in train") == (
-        "3 pictures of 2 classes in train: 2 a, 1 b; 1 beside the class folders left out; "
-        "passed over 4 other files (2 .txt, 1 .db, 1 LICENSE)"
-    )
-
-
-def test_links_are_followed_and_broken_ones_are_pictures_by_their_name(tmp_path):
-    """A broken link of the name of a picture is found, so that reading it can name it."""
-    touch(tmp_path, "photos/a/1.jpg", "elsewhere/2.jpg", "photos/b/1.jpg")
-    (tmp_path / "photos/a/more").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "photos/b/gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    (tmp_path / "photos/b/again.jpg").symlink_to(tmp_path / "elsewhere/2.jpg")
-    (tmp_path / "photos/b/up").symlink_to(tmp_path / "photos")
-    listing = list_classes(tmp_path / "photos")
-    assert [names(tmp_path / "photos", paths) for paths in listing.files] == [
-        ["a/1.jpg", "a/more/2.jpg"],
-        ["b/1.jpg", "b/again.jpg", "b/gone.jpg"],
-    ]
-    assert [*find_pictures(tmp_path / "photos")] == [*walk(tmp_path / "photos")]
-
-
-def test_names_of_classes_are_composed(tmp_path):
-    """Macs decompose them: both forms are one class, in any split."""
-    composed, decomposed = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
-    touch(tmp_path, f"one/{composed}/1.jpg", "one/tea/1.jpg", f"other/{decomposed}/1.jpg", "other/tea/1.jpg")
-    assert list_classes(tmp_path / "one").class_names == list_classes(tmp_path / "other").class_names
-    touch(tmp_path, f"one/{decomposed}/2.jpg")
-    assert [len(paths) for paths in list_classes(tmp_path / "one").files] == [2, 1]
-
-
-def test_classes_that_differ_are_named():
-    wanted = [f"class{number:03}" for number in range(150)]
-    assert class_difference(wanted, wanted, "train") is None
-    assert class_difference([*wanted[:77], *wanted[78:]], wanted, "train") == "lacks 'class077', which train has"
-    assert class_difference(["a", "B", "c"], ["a", "b"], "train") == (
-        "lacks 'b', which train has and has 'B', 'c', which train lacks"
-    )
-    assert class_difference(["b "], ["b"], "run") == "lacks 'b', which run has and has 'b ', which run lacks"
-    assert shortened(wanted[:8]) == "class000, class001, class002, class003, class004, class005, and 2 more"
-
-
-def test_what_is_wrong_is_named(tmp_path, monkeypatch):
-    def refused(message: str, check=list_classes, path: Path = tmp_path / "photos") -> None:
-        with pytest.raises(InputError, match=message):
-            check(path)
-
-    refused("photos does not exist or is no folder: name a folder of pictures")
-    touch(tmp_path, "photos/a/1.jpg", "photos/1.jpg", "photos.zip")
-    refused(r"photos\.zip is an archive: unpack it, and name its folder", check_folder, tmp_path / "photos.zip")
-    refused("photos has one folder, a: give it one folder of pictures a class")
-    touch(tmp_path, "twice/train/a/1.jpg", "twice/train/b/1.jpg", "none/1.jpg")
-    refused("twice has one folder, train, with folders in it that may be its classes", path=tmp_path / "twice")
-    refused("none has no class folders: give it one folder", path=tmp_path / "none")
-    touch(tmp_path, "photos/b/notes.txt")
-    refused("photos/b holds no pictures: put some in, or remove the class from every split")
-    touch(tmp_path, "photos/b/1.jpg")
-    close_folder("b", monkeypatch)
-    refused(r"photos/b cannot be listed \(Permission denied\): name a folder that can be")
-
-
-def test_a_class_whose_name_cannot_be_printed_is_refused(tmp_path):
-    touch(tmp_path, "a/1.jpg", "b/1.jpg")
-    os.rename(tmp_path / "a", os.fsencode(tmp_path) + b"/caf\xe9")
-    with pytest.raises(InputError, match=r"has a class folder 'caf\\udce9': give it a name that can be printed"):
-        list_classes(tmp_path)
+def test_a_walk_is_sorted_folder_by_folder_and_keeps_links_whose_target_is_gone(tmp_path: Path):
+    for name in ("b.txt", "a/2.JPG", "a/1.png", ".hidden/3.png", "a/.4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a/gone.gif").symlink_to("nowhere")
+    (tmp_path / "a/up").symlink_to(tmp_path)
+    found = [path.relative_to(tmp_path).as_posix() for path in walk(tmp_path)]
+    assert found == ["b.txt", "a/1.png", "a/2.JPG", "a/gone.gif"]
+    assert [path.name for path in find_pictures(tmp_path)] == ["1.png", "2.JPG", "gone.gif"]

@@ -96,7 +96,7 @@ def test_floats_from_0_to_1_are_scaled():
         (np.full((8, 8), 1.5, np.float32), "its pixels are floats outside of 0 to 1: save it with 8 or 16 bits"),
         (np.full((8, 8), -0.1, np.float32), "its pixels are floats outside of 0 to 1"),
         (np.full((8, 8), np.nan, np.float32), "its pixels are floats outside of 0 to 1"),
-        (np.full((8, 8), 70_000, np.int32), "its pixels are whole numbers of 32 bits, whose range is not known: save"),
+        (np.full((8, 8), 70_000, np.int32), "its pixels are signed or of 32 bits, and their range is not known: save"),
     ],
 )
 def test_pixels_of_an_unknown_range_are_refused(pixels, reason):
@@ -118,11 +118,33 @@ def test_a_large_picture_of_another_kind_needs_the_memory(monkeypatch):
     monkeypatch.setattr(images, "LARGE", 1000)
     monkeypatch.setattr(images, "MAX_PIXELS_A_BYTE", 10**6)
     monkeypatch.setattr(images, "usable_cores", lambda: 2)
-    monkeypatch.setattr(images, "available_memory", lambda: 4 * 12 * 640 * 480)
+    monkeypatch.setattr(images, "available_memory", lambda: 4 * 16 * 640 * 480)
     assert decode_rgb(data).size == (640, 480)
-    monkeypatch.setattr(images, "available_memory", lambda: 4 * 12 * 640 * 480 - 1)
+    monkeypatch.setattr(images, "available_memory", lambda: 4 * 16 * 640 * 480 - 1)
     with pytest.raises(Image.DecompressionBombError, match=r"its 640 x 480 pixels need 0\.0 GB of memory"):
         decode_rgb(data)
+
+
+@pytest.mark.parametrize("progressive, decoded", [(False, True), (True, False)])
+def test_a_large_progressive_jpeg_needs_memory_for_all_its_pixels(progressive, decoded, monkeypatch):
+    """Its decoder keeps two bytes for each value, whatever the reduction."""
+    data = encoded(Image.new("RGB", (640, 480)), "JPEG", progressive=progressive)
+    monkeypatch.setattr(images, "LARGE", 20_000)
+    monkeypatch.setattr(images, "available_memory", lambda: 0)
+    if decoded:
+        assert decode_rgb(data).size == (160, 120)
+    else:
+        with pytest.raises(Image.DecompressionBombError, match="its 640 x 480 pixels need"):
+            decode_rgb(data)
+
+
+def test_broken_exif_data_leave_the_picture_as_it_is_stored(monkeypatch):
+    def fail(self):
+        raise SyntaxError("not a TIFF file")
+
+    data = encoded(Image.new("RGB", (16, 8)), "JPEG")
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    assert decode_rgb(data).size == (16, 8)
 
 
 def test_a_heic_photo_is_read_where_pillow_heif_is_installed():

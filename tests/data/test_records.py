@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_read_is_named(copy, monkeypatch):
 
 
 def test_missing_splits_and_classes_are_named(copy):
-    with pytest.raises(InputError, match="nowhere does not exist or is no folder: name a folder of pictures"):
+    with pytest.raises(InputError, match="nowhere does not exist: name a folder of pictures"):
         SplitDirectory("nowhere", "train")
     (copy / "train/wolves").mkdir()
     with pytest.raises(InputError, match="wolves holds no pictures"):

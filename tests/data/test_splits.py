@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxconv.data.folders import class_of
+from jaxconv.data.classes import class_of
 from jaxconv.data.similarity import Seen
 from jaxconv.data.splits import contradictions, divide, group_alike, split
 from jaxconv.runtime.errors import InputError
@@ -83,7 +83,9 @@ def test_the_seed_decides():
 def test_a_class_that_is_all_alike_is_named():
     pictures = [seen(f"cats/{number}", None) for number in range(10)]
     pictures += [seen(f"dogs/{number}", 1) for number in range(10)]
-    with pytest.raises(InputError, match=r"^dogs has 10 pictures, none of them for test: add some that differ$"):
+    with pytest.raises(
+        InputError, match=r"^dogs has 10 pictures, none of them for test: add some that differ, or --no-grouping$"
+    ):
         split(group_alike(pictures), {"test": 0.2}, 0)
 
 
@@ -175,9 +177,9 @@ def test_a_folder_that_is_split_already_is_not_divided(tmp_path):
 
 def test_a_source_that_cannot_be_divided_is_named(source, tmp_path):
     assert refused(fill(tmp_path, {"photos.zip": b"PK"}) / "photos.zip").endswith(
-        "is an archive: unpack it, and name its folder"
+        "is a file: name a folder of pictures, and unpack an archive first"
     )
-    assert "does not exist or is no folder" in refused(tmp_path / "nowhere")
+    assert "nowhere does not exist: name a folder" in refused(tmp_path / "nowhere")
     assert "class folders: give it one folder of pictures a class" in refused(source / "cats")
     (source / "birds").mkdir()
     assert "birds holds no pictures" in refused(source)
@@ -187,7 +189,7 @@ def test_bad_pictures_are_refused_with_two_cures_or_left_out(source):
     fill(source, {"cats/a.png": b"", "dogs/b.jpg": b"<html>", "dogs/line\nend.png": b""})
     cure = "leave them out with --skip-bad, or move them with python -m tools.check_images"
     assert refused(source) == (
-        f"{source}/cats/a.png is empty (0 bytes), one of 3 such: {cure} {source} --min-side 1 --quarantine DIR"
+        f"{source}/cats/a.png is empty (0 bytes), the first of 3 such: {cure} {source} --min-side 1 --quarantine DIR"
     )
     found = divide(source, SHARES, 0, skip_bad=True)
     left = "cats/a.png (empty), dogs/b.jpg (not an image), dogs/line\\nend.png (empty)"
@@ -213,7 +215,7 @@ def test_the_same_bytes_in_two_classes_are_refused_or_kept_in_one_split(source):
     assert message.startswith(
         f"{source}/cats/3 again.png and {source}/dogs/cat.png are the same picture in two classes, "
     )
-    assert "one of 1 such pairs: remove those in the wrong class, which python -m tools.check_images " in message
+    assert "the only such: remove those in the wrong class, which python -m tools.check_images " in message
     assert message.endswith(" lists, or add --keep-contradictions")
     found = divide(source, SHARES, 0, keep_contradictions=True)
     same = {"cats/3.png", "cats/3 again.png", "dogs/cat.png"}

@@ -230,6 +230,19 @@ def test_the_closing_lines_of_several_seeds(capsys):
     ]
 
 
+def test_a_class_that_no_seed_predicts_is_named(capsys):
+    """The dogs by the first, the wolves by none. The mean recall is left out if the classes are equal."""
+
+    def result(*rows):
+        return history.Result(0.5, history.EpochResult(1, 0.6, 0.5, val_confusion=[*rows]))
+
+    seeds = [result([2, 0, 0], [2, 0, 0], [2, 0, 0]), result([0, 2, 0], [0, 2, 0], [2, 0, 0])]
+    closing.print_results(seeds, ["cats", "dogs", "wolves"], None)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "last epoch: epoch 1  val_acc 0.5000 ± 0.0000 (0.5000 to 0.5000)"
+    assert lines[1:] == ["baseline (always 'cats'): val_acc 0.3333", "never predicted: wolves"]
+
+
 def test_epochs_of_several_seeds_are_a_range(capsys):
     """The highest val_acc is printed if it is news of any seed."""
     seeds = [

@@ -145,18 +145,21 @@ def test_a_set_without_validation_pictures_holds_some_out(shades, tmp_path, caps
     folders.main(["--data", str(tmp_path / "set"), "--workdir", str(tmp_path / "run"), *SHORT])
     lines = capsys.readouterr().out.splitlines()
     assert lines[:4] == [
-        f"{tmp_path / 'set'}: no folder validation: one of 5 pictures of each class in train is held out",
+        f"{tmp_path / 'set'}: no folder validation: one of 5 pictures of each class in train is held out; "
+        "tools.split_folders would keep pictures that look alike together",
         "21 pictures of 3 classes in train: 7 black, 7 grey, 7 white",
         "3 pictures of 3 classes in validation: 1 black, 1 grey, 1 white",
         "6 pictures of 3 classes in test: 2 black, 2 grey, 2 white",
     ]
 
 
-def test_what_is_wrong_is_named(shades, capsys):
-    data = shades / "train"
+def test_what_is_wrong_is_named(shades, tmp_path, capsys):
+    error = fails(folders.main, capsys, "--data", shades / "train")
+    assert error.endswith(f"has no folder train: name {shades}, the folder that it lies in\n")
+    data = shutil.copytree(shades / "train", tmp_path / "flat")
     error = fails(folders.main, capsys, "--data", data)
     assert f"python -m tools.split_folders --source {data} --dest {data}-split" in error
-    assert "nowhere does not exist or is no folder: name a" in fails(folders.main, capsys, "--data", "nowhere")
+    assert "nowhere does not exist: name a" in fails(folders.main, capsys, "--data", "nowhere")
     error = fails(folders.main, capsys, "--data", shades, "--recipe", "book", "--no-flip")
     assert error == "error: --no-flip changes the augmentation: give --aug too\n"
     error = fails(folders.main, capsys, "--data", shades, "--rotation-deg", 200)

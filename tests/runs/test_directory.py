@@ -118,7 +118,10 @@ TRAINING = GOOD["training"]
         ({name: GOOD[name] for name in GOOD if name != "model"}, "missing required field `model`"),
         ({name: GOOD[name] for name in GOOD if name != "device"}, r"at `\$.device`"),
         (GOOD | {"training": TRAINING | {"epochs": 0}}, r"Expected `int` >= 1 - at `\$.training.epochs`"),
-        (GOOD | {"training": {name: TRAINING[name] for name in TRAINING if name != "ema"}}, r"at `\$.training.ema`"),
+        (
+            GOOD | {"training": {name: TRAINING[name] for name in TRAINING if name != "batch_size"}},
+            r"at `\$.training.batch_size`",
+        ),
         (GOOD | {"training": TRAINING | {"optimizer": {"name": "x"}}}, r"\$.training.optimizer.name"),
         (GOOD | {"seed": 10**400}, r"\$.seed"),
         (GOOD | {"seed": None, "data": None}, r"\$.data"),
@@ -221,3 +224,12 @@ def test_a_division_comes_back_and_a_damaged_one_is_named(tmp_path):
         (tmp_path / "split.json").write_text(content)
         with pytest.raises(InputError, match=r"split\.json is damaged \(.*\): train anew in another --workdir"):
             directory.read_division(tmp_path)
+
+
+def test_a_setting_that_is_newer_than_the_run_is_none(tmp_path):
+    """As `transfer` is of runs that were trained before there was transfer."""
+    write_config(tmp_path, CONFIG)
+    content = json.loads((tmp_path / "config.json").read_text())
+    assert content.pop("transfer") is None and content["training"].pop("class_weights") is None
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert read_config(tmp_path) == CONFIG

@@ -114,7 +114,7 @@ def test_the_spread_of_results_has_their_shape():
 
 def test_a_result_without_test_pictures_has_the_confusion_matrix_of_the_validation_pictures(tmp_path):
     """Six of eight: half of the first class, all of the second, and none of the third, which is never predicted."""
-    matrix = [[1, 1, 0], [0, 5, 0], [0, 1, 0]]
+    matrix = [[1, 1, 0, 0], [0, 5, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
     result = Result(0.75, last=EpochResult(epoch=1, val_loss=1.0, val_acc=0.75, val_confusion=matrix))
     history.write_result(tmp_path, result)
     assert "test" not in (tmp_path / "result.json").read_text()

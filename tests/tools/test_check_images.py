@@ -122,7 +122,7 @@ def test_files_passed_over_and_notes_are_printed(tmp_path, capsys):
     code, (note, summary) = run(capsys, tmp_path)
     assert code == 0
     assert note.startswith(f"{tmp_path}: nearly all pictures are all but black, as 12 bits stored in 16 are: ")
-    assert summary == "3 pictures: nothing found; passed over 4 other files (2 .txt, 1 tail\\n, 1 .db)"
+    assert summary == "3 pictures: nothing found; passed over 4 other files (2 .txt, 1 without suffix, 1 .db)"
 
 
 def test_a_set_of_small_pictures_is_not_emptied(tmp_path, capsys):
@@ -173,7 +173,7 @@ def test_quarantine_that_fails_halfway_loses_nothing(root, tmp_path, capsys, mon
 
 def test_mistakes_are_named(root, tmp_path, capsys):
     none = tmp_path / "none"
-    check_refused(capsys, f"{none} does not exist or is no folder: name a folder of pictures", none)
+    check_refused(capsys, f"{none} does not exist: name a folder of pictures", none)
     none.mkdir()
     (none / ".hidden.jpg").write_bytes(b"")
     check_refused(capsys, f"{none} holds no pictures: name a folder of pictures", none)

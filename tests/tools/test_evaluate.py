@@ -153,4 +153,4 @@ def test_flags_that_make_no_sense_are_named(here, tmp_path, capsys):
     assert "--worst is -1: give a whole number from 0 on" in fails(capsys, "run", "--worst", -1)
     error = fails(capsys, "run", "--json", tmp_path / "nowhere/scores.json")
     assert "nowhere/scores.json cannot be written (No such file or directory): name another file" in error
-    assert "has no folder train: split a folder of" in fails(capsys, "run", "--data", tmp_path)
+    assert "has no folder train: name a folder of" in fails(capsys, "run", "--data", tmp_path)

@@ -94,7 +94,7 @@ def test_broken_pictures_are_named_and_nothing_is_made(source, tmp_path, capsys)
     (source / "cats/0.png").write_bytes(b"")
     message = refused(capsys, source, tmp_path / "new")
     assert (
-        "photos/cats/0.png is empty (0 bytes), one of 1 such: leave them out with --skip-bad, or move them " in message
+        "photos/cats/0.png is empty (0 bytes), the only such: leave them out with --skip-bad, or move them " in message
     )
     assert not (tmp_path / "new").exists()
 
@@ -144,7 +144,9 @@ def test_a_folder_that_is_split_already_is_not_split_again(source, tmp_path, cap
 
 def test_an_archive_is_to_be_unpacked(source, tmp_path, capsys):
     archive = fill(tmp_path, {"photos.zip": b"PK"}) / "photos.zip"
-    assert refused(capsys, archive, tmp_path / "new").endswith("is an archive: unpack it, and name its folder\n")
+    assert refused(capsys, archive, tmp_path / "new").endswith(
+        "is a file: name a folder of pictures, and unpack an archive first\n"
+    )
 
 
 def test_a_copy_that_fails_leaves_nothing(tmp_path):
