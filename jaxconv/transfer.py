@@ -29,7 +29,7 @@ from jaxconv.training import linear_head
 from jaxconv.training.linear_head import LinearHead
 from jaxconv.training.state import evaluation_state
 
-BATCH = 32  # pictures
+BATCH = 8  # pictures; on a CPU, larger batches are no faster
 HEAD = "classifier"  # the dense layer that a pretrained net ends with
 
 

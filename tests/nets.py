@@ -1,6 +1,7 @@
 """Nets that compile in a moment: one of all layers of the chapter's nets, and nets of a user's own."""
 
 import flax.linen as nn
+from jax import lax
 from jax.typing import DTypeLike
 
 from jaxconv.models import Flatten
@@ -42,6 +43,25 @@ class BatchNormNet(nn.Module):
         x = head(nn.Dropout(0.5, deterministic=not train)(x.mean((1, 2))))
         self.sow("losses", "l2", 1e-3 * (head.variables["params"]["kernel"] ** 2).sum())
         return x
+
+
+class PretrainedNet(nn.Module):
+    """In the place of a large pretrained net: features of two convolutions, of which the upper one is fine-tuned."""
+
+    classes: int = 2
+    dtype: DTypeLike = "float32"
+    trained_blocks: int | None = None
+
+    def setup(self):
+        self.lower, self.upper = nn.Conv(6, (3, 3), strides=2), nn.Conv(8, (3, 3), strides=2)
+        self.classifier = Dense(1 if self.classes == 2 else self.classes)
+
+    def features(self, images):
+        x = nn.relu(self.lower(images))
+        return nn.relu(self.upper(lax.stop_gradient(x) if self.trained_blocks else x)).mean((1, 2))
+
+    def __call__(self, images, *, train):
+        return self.classifier(self.features(images))
 
 
 class FlatNet(nn.Module):

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int32, UInt8
 
 from jaxconv.analysis.predictor import Predictor
+from jaxconv.models.efficientnet import ConvNorm
 from jaxconv.models.layers import AveragePool, Conv, MaxPool
 from jaxconv.models.summary import at, layer_shapes
 from jaxconv.runtime.compilation import jit
@@ -43,7 +44,7 @@ def _forward(
             return output
         name = "/".join(module.path)
         if shifts and name in shifts:
-            output = (nn.relu(output) if isinstance(module, Conv) else output) + shifts[name]
+            output = (nn.relu(output) if isinstance(module, Conv | ConvNorm) else output) + shifts[name]
         outputs[name] = output
         return output
 

@@ -5,7 +5,7 @@ import re
 from jaxconv.config import Config
 
 EXPERIMENTS = {"catsdogs": "Cats against dogs", "mnist": "MNIST"}
-FOLDERS = "folders-"  # the prefix of the folder in the experiment's name
+PREFIXES = ("folders-", "transfer-")  # of the folder in the experiment's name
 WORDS = {
     "demo": "drawn pictures",
     "plain": "plain net",
@@ -22,10 +22,14 @@ WORDS = {
     "no-flip": "no mirrored pictures",
     "book": "the book's settings",
     "folders": "the settings for folders",
+    "frozen": "frozen features",
+    "finetuned": "fine-tuned",
+    "blocksall": "all blocks trained",
     "whole-passes": "every picture once an epoch",
 }
 NUMBERS = {
     r"(\d+)px": "{} pixels a side",
+    r"blocks(\d+)": "{} blocks trained",
     r"batch(\d+)": "batches of {}",
     r"steps(\d+)": "{} steps an epoch",
     r"lr(\d.*)": "learning rate {}",
@@ -46,8 +50,8 @@ def title(config: Config) -> str:
     """A run's experiment and its variant; for a run of `jaxconv.fit`, the name of the net alone."""
     if config.experiment == "fit":
         return config.variant
-    if config.experiment.startswith(FOLDERS):
-        experiment = f"Pictures in {config.experiment.removeprefix(FOLDERS)}"
+    if config.experiment.startswith(PREFIXES):
+        experiment = f"Pictures in {config.experiment.partition('-')[2]}"
     else:
         experiment = EXPERIMENTS.get(config.experiment, config.experiment)
     return f"{experiment}: {_variant(config.variant)}"

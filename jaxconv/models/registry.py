@@ -12,10 +12,13 @@ from jaxtyping import Array, Float, UInt8
 
 from jaxconv.config import Model
 from jaxconv.models.convnets import CatsDogsConvNet, DenseNet, MnistConvNet
+from jaxconv.models.efficientnet import EfficientNetLite0
 from jaxconv.models.summary import count_params
 from jaxconv.runtime.errors import InputError
 
-MODELS: dict[str, type[nn.Module]] = {model.__name__: model for model in (CatsDogsConvNet, MnistConvNet, DenseNet)}
+MODELS: dict[str, type[nn.Module]] = {
+    model.__name__: model for model in (CatsDogsConvNet, MnistConvNet, DenseNet, EfficientNetLite0)
+}
 
 
 def describe(model: nn.Module, image_shape: tuple[int, int, int]) -> Model:

@@ -116,7 +116,8 @@ def create_state(
 
 def _begin_with(state: TrainState, variables: dict[str, Any]) -> TrainState:
     """The new state with other first values of params and collections."""
-    placed = jax.device_put(variables, sharding.replicated())
+    # Copies, because a step donates the memory of the state, and the caller keeps the variables.
+    placed = jax.tree.map(jnp.copy, jax.device_put(variables, sharding.replicated()))
     collections = {name: placed[name] for name in state.collections}
     average = None if state.average is None else jax.tree.map(jnp.copy, {"params": placed["params"], **collections})
     opt_state = jax.jit(state.tx.init, out_shardings=sharding.replicated())(placed["params"])

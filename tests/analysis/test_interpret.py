@@ -14,6 +14,7 @@ from scipy.signal import correlate
 from jaxconv.analysis import interpret
 from jaxconv.analysis.predictor import Predictor
 from jaxconv.models import CatsDogsConvNet, DenseNet, Flatten, MnistConvNet
+from jaxconv.models.efficientnet import ConvNorm
 from jaxconv.models.layers import AveragePool, Conv, Dense, MaxPool
 from jaxconv.runtime.errors import InputError
 from jaxconv.training.state import evaluation_state
@@ -254,6 +255,22 @@ def test_grad_cam_sees_the_running_statistics_of_batch_norm():
     before = interpret.grad_cam(net, images)
     net.state.collections["batch_stats"]["Block_1"]["BatchNorm_0"]["mean"] = jnp.linspace(-1, 1, 6)
     assert np.abs(interpret.grad_cam(net, images) - before).max() > 0.05
+
+
+class PooledHead(nn.Module):
+    """The end of EfficientNet: relu6 of a convolution with batch norm, and the mean of its maps."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        return Dense(3)(nn.relu6(ConvNorm(5, 3, name="head")(images)).mean((1, 2)))
+
+
+def test_grad_cam_of_means_of_maps_is_the_class_activation_map():
+    """Zhou et al. 2016, arXiv:1512.04150: the maps after relu, weighted by the kernel of the classifier."""
+    net, (image,) = net_of(PooledHead(), (6, 7, 3)), pictures(1, 6, 7, 3)
+    evidence = np.maximum(interpret.activations(net, image)["head"] @ net.state.params["Dense_0"]["kernel"], 0)
+    (found,) = interpret.grad_cam(net, image[None])
+    np.testing.assert_allclose(np.moveaxis(found, 0, -1), evidence / evidence.max((0, 1)), atol=1e-5)
 
 
 def test_layers_of_ones_own_making_are_convolutions_too():

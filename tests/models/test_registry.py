@@ -38,7 +38,7 @@ def test_a_net_of_one_s_own_is_described_by_its_place():
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("ResNet", {}, "model 'ResNet' is none of CatsDogsConvNet, MnistConvNet, DenseNet"),
+        ("ResNet", {}, "model 'ResNet' is none of CatsDogsConvNet, MnistConvNet, DenseNet, EfficientNetLite0"),
         ("os:system", {}, "model 'os:system' is none of"),
         ("DenseNet", {"dropout": 0.5}, "model DenseNet has no option dropout"),
     ],

@@ -7,7 +7,7 @@ from jaxconv.training.state import averaged, create_state, evaluation_state
 from jaxconv.training.steps import compiled_eval_step as eval_step
 from jaxconv.training.steps import compiled_predict_step as predict_step
 from jaxconv.training.steps import compiled_train_step as train_step
-from tests.nets import SmallNet
+from tests.nets import BatchNormNet, SmallNet
 
 rng = np.random.default_rng(0)
 LABELS = rng.integers(0, 2, 4).astype(np.int32)
@@ -43,3 +43,17 @@ def test_whole_numbers_are_not_averaged():
     assert first == new
     assert int(third["count"]) == 4
     np.testing.assert_allclose(third["mean"], 1 + 0.1 / (1 - 0.9**3), rtol=1e-5)
+
+
+def test_a_state_begins_with_given_variables_and_leaves_them_to_the_caller():
+    net, shape, tx = BatchNormNet(), (12, 12, 3), optax.rmsprop(0.1)
+    variables = create_state(net, shape, tx, 5).variables
+    state, fresh = (
+        create_state(net, shape, tx, 0, ema=0.9, variables=variables),
+        create_state(net, shape, tx, 0, ema=0.9),
+    )
+    jax.tree.map(np.testing.assert_array_equal, state.params, variables["params"])
+    jax.tree.map(np.testing.assert_array_equal, state.variables, variables)
+    assert jax.tree.structure(state) == jax.tree.structure(fresh)
+    jax.tree.map(lambda leaf: leaf.delete(), (state.params, state.collections, state.average))  # as a step does
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
