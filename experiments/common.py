@@ -85,6 +85,11 @@ def _add_run(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--summary", action="store_true", help="print the layers and parameters of the net, and exit")
 
 
+def add_init_from(flags: argparse.ArgumentParser) -> None:
+    """Add the flag for the weights of a run."""
+    flags.add_argument("--init-from", type=Path, metavar="RUN", help="begin with the weights of this run")
+
+
 def start_backend() -> None:
     """Start JAX, so that a device that is not there is named before the pictures are read."""
     from jaxconv.runtime import compilation

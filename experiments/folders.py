@@ -11,12 +11,36 @@ of the validation pictures. A net for two classes has one logit and the book's b
 classes has a softmax. --recipe book gives the settings of experiments.catsdogs.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments import common, photos
 from experiments.launch import Experiment, launch
+from jaxconv.config import Data, Transfer
 from jaxconv.runtime.cli import one_line_errors
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+
+    from jaxconv.runs.history import Result
+
+
+def begin_with(run: Path, model: "nn.Module", data: Data, seed: int) -> tuple[Transfer, Callable[..., "Result"]]:
+    """The record of the weights of a run, and a training that begins with them.
+
+    Raises:
+        InputError: there is no run, or it is of another net.
+    """
+    from jaxconv import loop
+    from jaxconv.analysis.predictor import Predictor
+    from jaxconv.models import weights
+
+    found = Predictor(run).state.variables
+    variables = weights.adopt(model, data.image_shape, found, seed)
+    begun = Transfer(weights=str(run), sha256=weights.checksum(found))
+    return begun, functools.partial(loop.train, first=lambda: variables)
 
 
 @one_line_errors
@@ -28,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.add_argument(
         "--image-size", type=int, default=photos.IMAGE_SIZE, metavar="N", help="pixels per side (default: %(default)s)"
     )
+    common.add_init_from(flags)
     arguments = flags.parse_args(argv)
     chosen = photos.choose(arguments, arguments.image_size)
     common.start_backend()
@@ -41,15 +66,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         photos.print_summary(photos.net(chosen.dropout, arguments.dtype, classes), arguments.image_size)
         return
     splits = read_splits(data, (arguments.image_size, arguments.image_size))
-    name = data.resolve().name
+    name, model = data.resolve().name, photos.net(chosen.dropout, arguments.dtype, len(splits.class_names))
+    described, variant = describe_data(splits), chosen.variant
+    transfer, fit = None, None
+    if run := arguments.init_from:
+        variant, (transfer, fit) = f"{variant}-from-{run.name}", begin_with(run, model, described, arguments.seed)
     experiment = Experiment(
         name=f"folders-{name}",
-        variant=chosen.variant,
-        title=f"{name}, {chosen.variant}",
-        model=photos.net(chosen.dropout, arguments.dtype, len(splits.class_names)),
+        variant=variant,
+        title=f"{name}, {variant}",
+        model=model,
         splits=splits,
-        data=describe_data(splits),
+        data=described,
         training=chosen.training,
+        transfer=transfer,
+        fit=fit,
     )
     launch(arguments, experiment)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments import common, photos
+from experiments import common, photos, pictures
 from experiments.launch import Experiment, launch
 from jaxconv.config import Augmentation, Config, Optimizer, Training, Transfer
 from jaxconv.runtime.cli import one_line_errors
@@ -33,8 +33,6 @@ IMAGE_SIZE = 224  # pixels, as in the pretraining
 SMALLEST = 32  # of which the last maps have one pixel
 BLOCKS = 16  # of the net
 UNFROZEN = 3  # of these, in fine-tuning
-SHARES = {"test": 0.2, "validation": 0.2}
-DEMO_FOLDER = Path("data/demo")
 VIEWS = 5  # random versions of each training picture, with --aug
 AUGMENTATION = Augmentation(rotation_deg=15.0, shift=0.1, zoom=0.1, flip=True)
 FINETUNE = Training(
@@ -47,37 +45,6 @@ FINETUNE = Training(
 
 
 STEPS = ("epochs", "steps_per_epoch", "batch_size", "learning_rate", "schedule", "patience", "ema", "checkpoint_every")
-
-
-class Read(NamedTuple):
-    """The pictures, and the names of those of each split if the command divided them."""
-
-    splits: "Splits"
-    division: dict[str, list[str]] | None
-
-
-def read(data: str, image_size: int) -> Read:
-    """The pictures of --data.
-
-    Raises:
-        InputError: as `read_splits` and `divide`.
-    """
-    from jaxconv.data import demo, splits
-    from jaxconv.data.folders import check_folder
-    from jaxconv.data.layout import is_split, list_part
-    from jaxconv.data.records import read_listings, read_splits
-
-    size = (image_size, image_size)
-    root = demo.write(DEMO_FOLDER) if data == "demo" else Path(data)
-    check_folder(root)
-    if is_split(root):
-        return Read(read_splits(root, size, interpolation="bicubic"), None)
-    divided = splits.divide(root, SHARES, seed=0)
-    print(*divided.notes, sep="\n", flush=True)
-    listings = {name: list_part(root, divided.class_names, divided.splits[name]) for name in ("train", *SHARES)}
-    for name, listing in listings.items():
-        print(listing.describe(f"for {name}"), flush=True)
-    return Read(read_listings(root, listings, size, interpolation="bicubic"), divided.splits)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="--aug, --finetune: mirror every second picture",
     )
+    common.add_init_from(flags)
     return flags
 
 
@@ -116,15 +84,24 @@ class Pretrained(NamedTuple):
     sha256: str
 
 
-def pretrained() -> Pretrained:
-    """EfficientNet-Lite0 with the weights of ImageNet.
+def pretrained(run: Path | None = None) -> Pretrained:
+    """EfficientNet-Lite0 with the weights of ImageNet, or of a run of this net.
 
     Raises:
-        InputError: the package of the weights is not installed.
+        InputError: the package of the weights is not installed, or the run is none of this net.
     """
     from jaxconv.models.efficientnet import EfficientNetLite0
     from jaxconv.models.pretrained import SHA256, imagenet_variables
 
+    if run is not None:
+        from jaxconv.analysis.predictor import Predictor
+        from jaxconv.models.weights import checksum
+
+        found = Predictor(run)
+        if not isinstance(found.model, EfficientNetLite0):
+            raise InputError(f"--init-from {run} is a run of another net: name a run of experiments.transfer")
+        variables = found.state.variables
+        return Pretrained(EfficientNetLite0, variables, str(run), checksum(variables))
     return Pretrained(EfficientNetLite0, imagenet_variables(), "EfficientNet-Lite0, ImageNet", SHA256)
 
 
@@ -162,6 +139,7 @@ def _variant(arguments: argparse.Namespace, training: Training | None) -> str:
         "no-flip": not arguments.flip and arguments.aug and training is None,
         f"{arguments.image_size}px": arguments.image_size != IMAGE_SIZE,
         arguments.dtype: arguments.dtype != "float32",
+        f"from-{arguments.init_from and arguments.init_from.name}": arguments.init_from is not None,
     }
     changes = [] if training is None else common.changes(training, FINETUNE)
     return "-".join([*(name for name, on in parts.items() if on), *changes])
@@ -207,9 +185,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxconv.runs.settings import describe_data
     from jaxconv.runtime.signals import interruptible
 
-    net = pretrained()  # before the pictures are read, because the package may be missing
+    net = pretrained(arguments.init_from)  # before the pictures are read, because the package may be missing
     with interruptible():
-        splits, division = read(arguments.data, arguments.image_size)
+        splits, division = pictures.read(arguments.data, arguments.image_size)
     demo = arguments.data == "demo"
     variant, folder = _variant(arguments, training), "demo" if demo else Path(arguments.data).resolve().name
     ranges = augmentation if training is None else None

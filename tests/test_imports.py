@@ -28,7 +28,7 @@ ORDER = {  # the folders of the package in the order of the flow, and in each it
         "checks",
         "splits",
     ],
-    "models": ["layers", "convnets", "efficientnet", "torch_files", "pretrained", "summary", "registry"],
+    "models": ["layers", "convnets", "efficientnet", "torch_files", "pretrained", "summary", "registry", "weights"],
     "training": ["losses", "state", "optimizers", "steps", "feed", "linear_head"],
     "runs": ["resume", "directory", "settings", "history", "proof", "checkpoints", "variables", "figures", "writer"],
     "loop": [],

@@ -5,15 +5,18 @@ import shutil
 from pathlib import Path
 
 import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from experiments import folders, photos, recipes
-from jaxconv.models import CatsDogsConvNet, Flatten
+from jaxconv.analysis.predictor import Predictor
+from jaxconv.models import CatsDogsConvNet, Flatten, registry
 from jaxconv.models.layers import Dense
 from jaxconv.runs.history import read_rows
 from tests.commands import fails
+from tests.nets import PretrainedNet
 from tools import evaluate, report
 
 
@@ -137,6 +140,21 @@ def test_a_set_of_other_names_without_test_pictures_is_trained_validated_and_use
     (tmp_path / "set").rename("renamed")
     folders.main(["--data", "renamed", *command[2:], "--resume", "--epochs", "2"])
     assert "epoch 2 of 2 is already trained" in capsys.readouterr().out
+
+
+def test_a_run_begins_with_the_weights_of_another(shades, tmp_path, capsys, monkeypatch, undrawn):
+    """With a learning rate of next to nothing, it ends with them too."""
+    monkeypatch.setattr(photos, "net", lambda dropout, dtype, classes: PretrainedNet(classes))
+    monkeypatch.setattr(registry, "MODELS", registry.MODELS | {"PretrainedNet": PretrainedNet})
+    monkeypatch.chdir(tmp_path)
+    folders.main(["--data", str(shades), "--workdir", "first", *SHORT])
+    flags = ["--data", str(shades), "--init-from", "first", "--learning-rate", "1e-9"]
+    folders.main([*flags, "--workdir", "second", *SHORT])
+    first, second = (Predictor(run, best=run == "first").state.params for run in ("first", "second"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), first, second)
+    config = json.loads(Path("second/config.json").read_text())
+    assert config["transfer"]["weights"] == "first" and config["variant"].endswith("-from-first")
+    assert "none is not a run directory" in fails(folders.main, capsys, "--data", shades, "--init-from", "none")
 
 
 def test_a_set_without_validation_pictures_holds_some_out(shades, tmp_path, capsys, quick):

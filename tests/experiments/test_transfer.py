@@ -47,7 +47,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path, undrawn) -> None:
     """A small net of random weights in the place of the pretrained one, and a folder of its own to run in."""
     variables = Forward(PretrainedNet(1000)).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3), jnp.uint8))
     net = command.Pretrained(PretrainedNet, variables, "a small net", "0" * 64)
-    monkeypatch.setattr(command, "pretrained", lambda: net)
+    monkeypatch.setattr(command, "pretrained", lambda run=None: net)
     monkeypatch.chdir(tmp_path)
 
 

@@ -1,0 +1,41 @@
+"""The pictures of --data: a folder that is split already, or a folder of classes that is divided here."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from jaxconv.data.records import Splits
+
+SHARES = {"test": 0.2, "validation": 0.2}
+DEMO_FOLDER = Path("data/demo")
+
+
+class Read(NamedTuple):
+    """The pictures, and the names of those of each split if the command divided them."""
+
+    splits: "Splits"
+    division: dict[str, list[str]] | None
+
+
+def read(data: str, image_size: int) -> Read:
+    """The pictures of --data.
+
+    Raises:
+        InputError: as `read_splits` and `divide`.
+    """
+    from jaxconv.data import demo, splits
+    from jaxconv.data.folders import check_folder
+    from jaxconv.data.layout import is_split, list_part
+    from jaxconv.data.records import read_listings, read_splits
+
+    size = (image_size, image_size)
+    root = demo.write(DEMO_FOLDER) if data == "demo" else Path(data)
+    check_folder(root)
+    if is_split(root):
+        return Read(read_splits(root, size, interpolation="bicubic"), None)
+    divided = splits.divide(root, SHARES, seed=0)
+    print(*divided.notes, sep="\n", flush=True)
+    listings = {name: list_part(root, divided.class_names, divided.splits[name]) for name in ("train", *SHARES)}
+    for name, listing in listings.items():
+        print(listing.describe(f"for {name}"), flush=True)
+    return Read(read_listings(root, listings, size, interpolation="bicubic"), divided.splits)
