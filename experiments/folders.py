@@ -12,6 +12,7 @@ classes has a softmax. --recipe book gives the settings of experiments.catsdogs.
 """
 
 import functools
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         photos.print_summary(photos.net(chosen.dropout, arguments.dtype, classes), arguments.image_size)
         return
     splits = read_splits(data, (arguments.image_size, arguments.image_size))
+    better = f"python -m experiments.transfer --data {shlex.quote(str(data))}"
+    print(f"for photos, {better} is better and faster: it begins with a pretrained net", flush=True)
     name, model = data.resolve().name, photos.net(chosen.dropout, arguments.dtype, len(splits.class_names))
     described, variant = describe_data(splits), chosen.variant
     transfer, fit = None, None

@@ -127,7 +127,8 @@ def test_a_set_of_other_names_without_test_pictures_is_trained_validated_and_use
         "24 pictures of 3 classes in train: 8 black, 8 grey, 8 white; passed over 1 other file (1 .db)",
         "9 pictures of 3 classes in validation: 3 black, 3 grey, 3 white",
     ]
-    assert lines[6].startswith("last epoch: epoch 2  val_acc ") and not any("test_acc" in line for line in lines)
+    assert lines[4].startswith("for photos, python -m experiments.transfer --data set is better")
+    assert lines[7].startswith("last epoch: epoch 2  val_acc ") and not any("test_acc" in line for line in lines)
     assert "baseline (always 'black'): val_acc 0.3333" in lines
     result = json.loads(Path("run/result.json").read_text())
     assert not any(name.startswith("test") for name in result["last"]) and np.sum(result["last"]["val_confusion"]) == 9
