@@ -1,6 +1,7 @@
 """Look into a trained net with one picture: section 5.4 of *Deep Learning with Python* for your own run.
 
-activations_<layer>.png      the map of each filter, for every convolution and pooling (5.4.1)
+activations_<layer>.png      the map of each filter, for every convolution and pooling (5.4.1); of a net with more than
+                             twelve of these, for twelve from the first to the last
 filters.png                  the kernels of the first convolution
 filter_patterns_<layer>.png  pictures that excite the filters of a later convolution, by gradient ascent (5.4.2)
 gradcam.png                  the evidence for each of the two likeliest classes, by its place in the picture (5.4.3);
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from jaxconv.analysis.predictor import Predictor
 
 PATTERNS = 32  # a grid of 8x4
+LAYERS = 12  # whose maps are drawn
 
 
 def inspect(predictor: "Predictor", image: "np.ndarray", layer: str | None, folder: Path) -> str:
@@ -56,7 +58,8 @@ def _write_layers(predictor: "Predictor", image: "np.ndarray", first: str, layer
     """Write the activations of all layers, the kernels of the first, and the patterns of one."""
     from jaxconv.analysis import interpret, interpret_figures
 
-    for name, maps in interpret.activations(predictor, image).items():
+    found = list(interpret.activations(predictor, image).items())
+    for name, maps in (found[place] for place in spread(len(found))):
         rows, columns, filters = maps.shape
         silent = int((maps.max((0, 1)) == 0).sum())
         title = f"{name}: {filters} feature maps of {rows}x{columns}, {silent or 'none'} of them silent"
@@ -80,6 +83,13 @@ def _write_grad_cam(predictor: "Predictor", image: "np.ndarray", layer: str, fol
     heats = {predictor.class_names[i]: heat[i] for i in likeliest}
     interpret_figures.write_grad_cam(image, heats, folder / "gradcam.png", f"Grad-CAM of {layer}: {verdict}")
     return verdict
+
+
+def spread(layers: int) -> list[int]:
+    """The places of at most `LAYERS` layers, from the first to the last."""
+    if layers <= LAYERS:
+        return [*range(layers)]
+    return [round(step * (layers - 1) / (LAYERS - 1)) for step in range(LAYERS)]
 
 
 def file_name(layer: str) -> str:

@@ -104,3 +104,9 @@ def test_what_is_wrong_is_named(digits, picture, tmp_path, capsys):
     assert fails(capsys, digits, picture, "--layer", "MaxPool_0") == refused
     refused = f"error: --out {picture} cannot be written (File exists): name another folder\n"
     assert fails(capsys, digits, picture, "--out", picture) == refused
+
+
+@pytest.mark.parametrize("layers, places", [(1, [0]), (12, [*range(12)]), (23, [*range(0, 23, 2)]), (51, None)])
+def test_the_maps_of_a_deep_net_are_those_of_layers_from_the_first_to_the_last(layers, places):
+    found = inspect.spread(layers)
+    assert found == places or (places is None and len({*found}) == 12 and (found[0], found[-1]) == (0, 50))
