@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from jaxconv.runtime.errors import InputError
+
 if TYPE_CHECKING:
     from jaxconv.data.records import Splits
 
@@ -33,9 +35,25 @@ def read(data: str, image_size: int) -> Read:
     check_folder(root)
     if is_split(root):
         return Read(read_splits(root, size, interpolation="bicubic"), None)
-    divided = splits.divide(root, SHARES, seed=0)
+    try:
+        divided = splits.divide(root, SHARES, seed=0)
+    except InputError as error:
+        hint = "flags are those of python -m tools.split_folders, and its --dest can be the --data here"
+        raise InputError(f"{error} ({hint})") from error
     print(*divided.notes, sep="\n", flush=True)
     listings = {name: list_part(root, divided.class_names, divided.splits[name]) for name in ("train", *SHARES)}
     for name, listing in listings.items():
         print(listing.describe(f"for {name}"), flush=True)
     return Read(read_listings(root, listings, size, interpolation="bicubic"), divided.splits)
+
+
+def class_names(data: str) -> list[str]:
+    """The classes of --data, without a look at the pictures."""
+    from jaxconv.data import demo
+    from jaxconv.data.classes import list_classes
+    from jaxconv.data.folders import check_folder
+    from jaxconv.data.layout import is_split, list_split
+
+    root = demo.write(DEMO_FOLDER) if data == "demo" else Path(data)
+    check_folder(root)
+    return (list_split(root, "train") if is_split(root) else list_classes(root)).class_names

