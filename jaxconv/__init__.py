@@ -9,8 +9,8 @@
     print(jc.Predictor("runs/mine").predict(["cat.jpg"]))
 
 The folders of this package are in the order in which data flows; each imports only from those before it: runtime,
-config, data, models, training, runs, loop, transfer, analysis. On a CPU, `jc.keep_freed_memory()` before all else makes training
-faster at the price of memory.
+config, data, models, training, runs, loop, transfer, analysis. On a CPU, `jc.keep_freed_memory()` before all else makes
+training faster at the price of memory.
 """
 
 import importlib
