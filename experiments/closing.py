@@ -43,8 +43,8 @@ def _accuracies(found: Sequence["EpochResult"]) -> str:
 
 
 def _never_predicted(results: Sequence["Result"], class_names: Sequence[str]) -> list[str]:
-    """The classes that no seed predicts of any picture, at the lowest val_loss or else the last epoch."""
-    of_seeds = [{*(result.best or result.last).never_predicted} for result in results]
+    """The classes that no seed predicts of any picture, at the last epoch."""
+    of_seeds = [{*result.last.never_predicted} for result in results]
     return [class_names[label] for label in sorted(set.intersection(*of_seeds))]
 
 

@@ -125,10 +125,9 @@ class Model(Setting, frozen=True, kw_only=True):
 
 
 class Data(Setting, frozen=True, kw_only=True):
-    """The pictures of a run. Every tool needs this part.
+    """The pictures of a run; `image_shape` is (height, width, channels).
 
-    `image_shape` is (height, width, channels). `counts` and `fingerprint` have a value for each split; a fingerprint is
-    the SHA-256 of the names and contents of its pictures.
+    `counts` and `fingerprint` have a value for each split: the SHA-256 of the names and contents of its pictures.
     """
 
     class_names: Annotated[list[str], Meta(min_length=2, description="the names of two classes or more")]
@@ -172,8 +171,7 @@ class Transfer(Setting, frozen=True, kw_only=True):
 class Config(Setting, frozen=True, kw_only=True):
     """The settings of a run, as saved in config.json.
 
-    Runs are grouped by `experiment`, `variant` and `seed`. `training` and `seed` are None for an imported net;
-    `training` alone, for a head that was fitted to frozen features.
+    `training` and `seed` are None for an imported net; `training` alone, for a head fitted to frozen features.
     """
 
     format: Literal[2] = 2
@@ -190,7 +188,7 @@ class Config(Setting, frozen=True, kw_only=True):
 
     @property
     def trained(self) -> tuple[Training, int]:
-        """The training and the seed. Only an imported net has neither."""
+        """The training and the seed."""
         assert self.training is not None and self.seed is not None
         return self.training, self.seed
 

@@ -21,8 +21,8 @@ def parser(command: str, docstring: str) -> argparse.ArgumentParser:
     flags.add_argument(
         "--epoch",
         choices=("best", "last"),
-        help="use the weights with the lowest val_loss, or the latest (default: best, but last for a run that was "
-        "validated on its test pictures)",
+        help="use the weights with the lowest val_loss, or the latest (default: best, but last after a cosine "
+        "schedule, and for a run that was validated on its test pictures)",
     )
     add_model(flags)
     add_low_memory(flags)

@@ -13,7 +13,7 @@ import msgspec
 from jaxconv.analysis.titles import title
 from jaxconv.config import Config
 from jaxconv.runs.directory import CONFIG, read_config
-from jaxconv.runs.history import METRICS, RESULT, EpochResult, Result, Row, read_result, read_rows
+from jaxconv.runs.history import METRICS, RESULT, EpochResult, Result, Row, read_result, read_rows, uses_last
 from jaxconv.runs.resume import leaves
 from jaxconv.runtime.errors import InputError
 
@@ -81,12 +81,12 @@ class Group:
 
     @property
     def confusion(self) -> Confusion | None:
-        """The sum of the finished runs' confusion matrices, at the lowest val_loss or else the last epoch."""
+        """The sum of the finished runs' confusion matrices, at the lowest val_loss or the last epoch, as tools use."""
         results = [run.result for run in self.runs if run.result]
         if not results:
             return None
-        kind = "best" if results[0].best else "last"
-        matrices = [(result.best or result.last).confusion for result in results]
+        kind = "last" if uses_last(self.runs[0].config) or not results[0].best else "best"
+        matrices = [getattr(result, kind).confusion for result in results]
         added = [[sum(counts) for counts in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
         together = f", {len(matrices)} seeds together" if len(matrices) > 1 else ""
         of = f"{self.runs[0].config.data.final_split} pictures, {WEIGHTS[kind]}{together}"

@@ -15,6 +15,7 @@ from jaxconv.config import Config
 from jaxconv.data.images import decode, quiet_pillow, reason
 from jaxconv.models import registry
 from jaxconv.runs.directory import CONFIG, read_config
+from jaxconv.runs.history import uses_last
 from jaxconv.runs.proof import settings_digest
 from jaxconv.runs.variables import restore_variables
 from jaxconv.runtime.errors import InputError
@@ -41,7 +42,7 @@ class Predictor:
     """The trained net of a run.
 
     `best=True` takes the weights with the lowest val_loss, `best=False` the weights of the newest checkpoint. The
-    default is the best, but the newest if the validation pictures are the test pictures, as with MNIST.
+    default is the best, but the newest after a cosine schedule, and if the test pictures validated, as with MNIST.
 
     `model` is a custom net, or its class. The class gets its fields from config.json; a field with a value that is not
     JSON, such as a function, keeps its default.
@@ -49,8 +50,7 @@ class Predictor:
     Attributes: `workdir`; `config`, the settings of the run; `model`; `state`, for `predict_step` and `eval_step`; and
     `epoch`, the epoch of the weights, which has a fraction if they were saved within an epoch.
 
-    Raises:
-        InputError: the directory has no run, `model` is missing or another net, or the checkpoint is damaged.
+    Raises InputError: the directory has no run, `model` is missing or another net, or the checkpoint is damaged.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Predictor:
         self.workdir = Path(workdir)
         self.config = read_config(self.workdir)
         self.model = _net(self.workdir, self.config, model)
-        best = not self.config.data.validated_on_test if best is None else best
+        best = not uses_last(self.config) if best is None else best
         shapes = registry.shapes(self.model, self.image_shape)
         kept = {name: part for name, part in shapes.items() if name in ("params", "batch_stats")}
         settings = settings_digest(self.config)
@@ -144,9 +144,9 @@ class Predictor:
     def predict_files(
         self, paths: Iterable[Path], skip: Callable[[Path, Exception], None], *, invert: bool = False
     ) -> Iterator[tuple[Path, Float[np.ndarray, " k"]]]:
-        """Yield each file with its probabilities, in order. For a file that cannot be decoded, call `skip`.
+        """Yield each file with its probabilities, in order; with `invert`, those of its negative, white for black.
 
-        With `invert`, the net sees the negative of each picture: white for black.
+        For a file that cannot be decoded, call `skip`.
         """
         waiting: deque[Path] = deque()
 

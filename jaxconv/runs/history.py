@@ -10,6 +10,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import msgspec
 from msgspec import Meta, Struct
 
+from jaxconv.config import Config
 from jaxconv.runtime.errors import InputError
 from jaxconv.runtime.files import named_oserror, write_json, write_whole
 
@@ -98,6 +99,16 @@ class Result(Struct, frozen=True, omit_defaults=True):
     best: EpochResult | None = None
     highest_val_acc: Highest | None = None
     l2: float | None = None
+
+
+def uses_last(config: Config) -> bool:
+    """Whether tools use the last epoch of a run by default, and not the best by val_loss.
+
+    That is after a cosine schedule, whose learning rate ends at zero, and if the test pictures validated the run.
+    """
+    training = config.training
+    whole = training is not None and training.schedule == "cosine" and training.patience is None
+    return config.data.validated_on_test or whole
 
 
 def read_rows(workdir: str | os.PathLike[str]) -> list[Row]:

@@ -143,15 +143,17 @@ class RunWriter:
         If the validation pictures are the test pictures, there is no best epoch: its test loss would choose it.
         """
         last, best, highest = self._test(len(self.rows), state), None, None
+        shown = last, state
         if not self.config.data.validated_on_test:
-            epoch, state = self.best()
-            best = last if epoch == last.epoch else self._test(epoch, state)
+            epoch, best_state = self.best()
+            best = last if epoch == last.epoch else self._test(epoch, best_state)
+            shown = shown if history.uses_last(self.config) else (best, best_state)
             row = max(self.rows, key=lambda row: row["val_acc"])
             highest = Highest(row["epoch"], row["val_acc"])
         result = Result(fmean(row["val_acc"] for row in self.rows[-10:]), last, best, highest)
         history.write_result(self.workdir, result)
         self.draw_curves()
-        self.write_final_figures(state, best or last)
+        self.write_final_figures(*shown)
         return result
 
     def _test(self, epoch: int, state: TrainState) -> EpochResult:
@@ -167,7 +169,7 @@ class RunWriter:
         """Draw the curves so far."""
         figures.write_curves(self.rows, self.workdir / "figures", f"{self.title}, seed {self.config.seed}")
 
-    def write_final_figures(self, state: TrainState, tested: EpochResult) -> None:
+    def write_final_figures(self, tested: EpochResult, state: TrainState) -> None:
         """Write confusion.png and predictions.png, of the test pictures or else of the validation pictures."""
         folder, split = self.workdir / "figures", self.config.data.final_split
         source, names = self.splits.named()[split], self.splits.class_names

@@ -3,9 +3,11 @@ import json
 import msgspec
 import pytest
 
+from jaxconv.config import Optimizer
 from jaxconv.runs import history
 from jaxconv.runs.history import EpochResult, Highest, Result
 from jaxconv.runtime.errors import InputError
+from tests.test_config import CONFIG
 
 
 def row(epoch, **other):
@@ -136,3 +138,20 @@ def test_a_result_with_some_of_the_test_scores_is_damaged(scores, reason, tmp_pa
     (tmp_path / "result.json").write_text(json.dumps({"val_acc_mean_last_10": 0.5, "last": last}))
     with pytest.raises(InputError, match=rf"result\.json is damaged \({reason}.*: --resume the run"):
         history.read_result(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes, last",
+    [
+        ({}, False),
+        ({"optimizer": Optimizer(schedule="plateau")}, False),
+        ({"optimizer": Optimizer(schedule="cosine")}, True),
+        ({"optimizer": Optimizer(schedule="cosine"), "patience": 3}, False),  # it may have ended early
+        (None, False),
+    ],
+)
+def test_the_last_epoch_is_used_after_a_cosine_schedule(changes, last):
+    training = None if changes is None else msgspec.structs.replace(CONFIG.training, **changes)
+    assert history.uses_last(msgspec.structs.replace(CONFIG, training=training)) == last
+    validated = msgspec.structs.replace(CONFIG.data, fingerprint={"validation": "a", "test": "a"})
+    assert history.uses_last(msgspec.structs.replace(CONFIG, training=training, data=validated))
