@@ -213,6 +213,7 @@ def test_photos_as_users_have_them(tmp_path):
             target = tmp_path / "train" / f"{Path(name).name[:3]}s" / Path(name).name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(archive.read(name))
+    (tmp_path / "validation").mkdir()  # without it, some of them would be held out
     split = SplitDirectory(tmp_path, "train")
     assert len(split) == 200
     with Image.open(split.paths[0]) as picture:
