@@ -12,6 +12,7 @@ classes has a softmax. --recipe book gives the settings of experiments.catsdogs.
 """
 
 import functools
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     splits = read_splits(data, (arguments.image_size, arguments.image_size))
     better = f"python -m experiments.transfer --data {shlex.quote(str(data))}"
     print(f"for photos, {better} is better and faster: it begins with a pretrained net", flush=True)
-    name, model = data.resolve().name, photos.net(chosen.dropout, arguments.dtype, len(splits.class_names))
+    name, model = Path(os.path.abspath(data)).name, photos.net(chosen.dropout, arguments.dtype, len(splits.class_names))
     described, variant = describe_data(splits), chosen.variant
     transfer, fit = None, None
     if run := arguments.init_from:

@@ -13,6 +13,7 @@ keeps; or a folder of train|validation|test/<class>/*; or "demo" for drawn pictu
 
 import argparse
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -195,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with interruptible():
         splits, division = pictures.read(arguments.data, arguments.image_size)
     demo = arguments.data == "demo"
-    variant, folder = _variant(arguments, training), "demo" if demo else Path(arguments.data).resolve().name
+    variant, folder = _variant(arguments, training), "demo" if demo else Path(os.path.abspath(arguments.data)).name
     ranges = augmentation if training is None else None
     experiment = Experiment(
         name=f"transfer-{folder}",
