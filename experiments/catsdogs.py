@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from experiments import common, photos
 from experiments.launch import Experiment, launch
+from experiments.pictures import DEMO_FOLDER
 from jaxconv.runtime.cli import one_line_errors
 from jaxconv.runtime.errors import InputError
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from jaxconv.data.records import Splits
 
 DATA = "data/cats_and_dogs_small"
-DEMO_FOLDER = Path("data/demo")
 BOOK_RESULTS = {  # validation accuracies of the published notebook: the best, and the mean of the last 10 epochs
     "plain": "the book's run has val_acc 0.731 at best and 0.713 over its last 10 epochs",
     "aug-dropout": "the book's run has val_acc 0.846 at best and 0.830 over its last 10 epochs",

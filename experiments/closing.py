@@ -44,7 +44,9 @@ def _accuracies(found: Sequence["EpochResult"]) -> str:
 
 def _never_predicted(results: Sequence["Result"], class_names: Sequence[str]) -> list[str]:
     """The classes that no seed predicts of any picture, at the last epoch."""
-    of_seeds = [{*result.last.never_predicted} for result in results]
+    from jaxconv.runs.history import never_predicted
+
+    of_seeds = [{*never_predicted(result.last.confusion)} for result in results]
     return [class_names[label] for label in sorted(set.intersection(*of_seeds))]
 
 

@@ -20,29 +20,34 @@ from typing import TYPE_CHECKING
 
 from experiments import common, photos
 from experiments.launch import Experiment, launch
-from jaxconv.config import Data, Transfer
+from jaxconv.config import Config, Transfer
 from jaxconv.runtime.cli import one_line_errors
 
 if TYPE_CHECKING:
     import flax.linen as nn
 
+    from jaxconv.data.records import Splits
     from jaxconv.runs.history import Result
 
 
-def begin_with(run: Path, model: "nn.Module", data: Data, seed: int) -> tuple[Transfer, Callable[..., "Result"]]:
+def begin_with(run: Path) -> tuple[Transfer, Callable[..., "Result"]]:
     """The record of the weights of a run, and a training that begins with them.
 
     Raises:
-        InputError: there is no run, or it is of another net.
+        InputError: there is no such run. The training raises it for a run of another net.
     """
     from jaxconv import loop
     from jaxconv.analysis.predictor import Predictor
     from jaxconv.models import weights
 
     found = Predictor(run).state.variables
-    variables = weights.adopt(model, data.image_shape, found, seed)
-    begun = Transfer(weights=str(run), sha256=weights.checksum(found))
-    return begun, functools.partial(loop.train, first=lambda: variables)
+
+    def fit(model: "nn.Module", splits: "Splits", config: Config, workdir: Path, *, title: str) -> "Result":
+        assert config.seed is not None
+        first = functools.partial(weights.adopt, model, config.data.image_shape, found, config.seed)
+        return loop.train(model, splits, config, workdir, title=title, first=first)
+
+    return Transfer(weights=str(run), sha256=weights.checksum(found)), fit
 
 
 @one_line_errors
@@ -74,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     described, variant = describe_data(splits), chosen.variant
     transfer, fit = None, None
     if run := arguments.init_from:
-        variant, (transfer, fit) = f"{variant}-from-{run.name}", begin_with(run, model, described, arguments.seed)
+        variant, (transfer, fit) = f"{variant}-from-{run.name}", begin_with(run)
     experiment = Experiment(
         name=f"folders-{name}",
         variant=variant,

@@ -26,7 +26,7 @@ RANGES = {
 
 
 class Chosen(NamedTuple):
-    """What the flags choose: the settings, whether there is dropout, and the name of the variant."""
+    """The settings, whether there is dropout, the name of the variant, and whether the recipe is unchanged."""
 
     training: Training
     dropout: bool
@@ -84,10 +84,8 @@ def choose(arguments: argparse.Namespace, image_size: int) -> Chosen:
         f"{image_size}px": image_size != IMAGE_SIZE,
         arguments.dtype: arguments.dtype != "float32",
     }
-    changes = common.changes(training, recipe.training)
-    variant = "-".join([*(name for name, on in parts.items() if on), *changes])
-    repeats = not changes and training.epochs == recipe.training.epochs
-    return Chosen(training, recipe.dropout, variant, repeats)
+    variant = "-".join([*(name for name, on in parts.items() if on), *common.changes(training, recipe.training)])
+    return Chosen(training, recipe.dropout, variant, common.is_book(training, recipe.training))
 
 
 def _augmentation(arguments: argparse.Namespace, of_recipe: Augmentation | None) -> Augmentation | None:

@@ -25,14 +25,12 @@ def read(data: str, image_size: int) -> Read:
     Raises:
         InputError: as `read_splits` and `divide`.
     """
-    from jaxconv.data import demo, splits
-    from jaxconv.data.folders import check_folder
+    from jaxconv.data import splits
     from jaxconv.data.layout import is_split, list_part
     from jaxconv.data.records import read_listings, read_splits
 
     size = (image_size, image_size)
-    root = demo.write(DEMO_FOLDER) if data == "demo" else Path(data)
-    check_folder(root)
+    root = _root(data)
     if is_split(root):
         return Read(read_splits(root, size, interpolation="bicubic"), None)
     try:
@@ -49,11 +47,18 @@ def read(data: str, image_size: int) -> Read:
 
 def class_names(data: str) -> list[str]:
     """The classes of --data, without a look at the pictures."""
-    from jaxconv.data import demo
     from jaxconv.data.classes import list_classes
-    from jaxconv.data.folders import check_folder
     from jaxconv.data.layout import is_split, list_split
+
+    root = _root(data)
+    return (list_split(root, "train") if is_split(root) else list_classes(root)).class_names
+
+
+def _root(data: str) -> Path:
+    """The folder of --data; the drawn pictures are drawn if they are not there yet."""
+    from jaxconv.data import demo
+    from jaxconv.data.folders import check_folder
 
     root = demo.write(DEMO_FOLDER) if data == "demo" else Path(data)
     check_folder(root)
-    return (list_split(root, "train") if is_split(root) else list_classes(root)).class_names
+    return root

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import msgspec
+
 from jaxconv.config import BOOK_AUGMENTATION, Augmentation, Optimizer, Training
 
 
@@ -33,6 +35,4 @@ def recipe(name: str, aug: bool | None = None, dropout: bool | None = None) -> R
 
 
 def _augmented(training: Training, augmentation: Augmentation | None) -> Training:
-    import msgspec
-
     return msgspec.structs.replace(training, augmentation=augmentation)

@@ -45,6 +45,7 @@ FINETUNE = Training(
 )
 
 
+# Flags of a training in steps.
 STEPS = ("epochs", "steps_per_epoch", "batch_size", "learning_rate", "schedule", "patience", "ema", "checkpoint_every")
 
 
@@ -62,15 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--finetune", action="store_true", help="then train the last blocks of the net")
     flags.add_argument(
         "--unfreeze",
-        default=str(UNFROZEN),
         metavar="N",
         help=f"--finetune: blocks to train, of {BLOCKS}, or all (default: {UNFROZEN})",
     )
     flags.add_argument(
         "--flip",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="--aug, --finetune: mirror every second picture",
+        help="--aug, --finetune: mirror every second picture (default: yes)",
     )
     common.add_init_from(flags)
     return flags
@@ -115,9 +114,13 @@ def _settings(arguments: argparse.Namespace) -> tuple[Training | None, Augmentat
     if not SMALLEST <= arguments.image_size <= photos.LARGEST:
         raise InputError(f"--image-size is {arguments.image_size}: give {SMALLEST} to {photos.LARGEST} pixels")
     training = common.training(arguments, FINETUNE)
-    augmentation = common.replaced(AUGMENTATION, {"flip": arguments.flip})
+    augmentation = common.replaced(AUGMENTATION, {"flip": arguments.flip is not False})
+    if arguments.finetune and arguments.aug:
+        raise InputError("--aug is for frozen features: leave it out, because --finetune changes the pictures too")
+    if arguments.flip is not None and not (arguments.finetune or arguments.aug):
+        raise InputError("--flip and --no-flip change the augmentation: give --aug or --finetune too")
     if not arguments.finetune:
-        for name in STEPS:
+        for name in (*STEPS, "unfreeze"):
             if getattr(arguments, name) is not None:
                 flag = f"--{name.replace('_', '-')}"
                 raise InputError(f"{flag} needs --finetune, because a fitted head has no steps")
@@ -125,7 +128,9 @@ def _settings(arguments: argparse.Namespace) -> tuple[Training | None, Augmentat
     return common.replaced(training, {"augmentation": augmentation}), augmentation, _blocks(arguments.unfreeze)
 
 
-def _blocks(given: str) -> int | None:
+def _blocks(given: str | None) -> int | None:
+    if given is None:
+        return UNFROZEN
     if given != "all" and not (given.isdecimal() and 1 <= int(given) <= BLOCKS):
         raise InputError(f"--unfreeze is {given}: give 1 to {BLOCKS} blocks, or all")
     return None if given == "all" else int(given)
@@ -134,10 +139,10 @@ def _blocks(given: str) -> int | None:
 def _variant(arguments: argparse.Namespace, training: Training | None) -> str:
     parts = {
         "frozen": training is None,
-        "aug": arguments.aug and training is None,
+        "aug": arguments.aug,
         "finetuned": training is not None,
-        f"blocks{arguments.unfreeze}": training is not None and arguments.unfreeze != str(UNFROZEN),
-        "no-flip": not arguments.flip and arguments.aug and training is None,
+        f"blocks{arguments.unfreeze}": training is not None and arguments.unfreeze not in (None, str(UNFROZEN)),
+        "no-flip": arguments.flip is False and training is None,
         f"{arguments.image_size}px": arguments.image_size != IMAGE_SIZE,
         arguments.dtype: arguments.dtype != "float32",
         f"from-{arguments.init_from and arguments.init_from.name}": arguments.init_from is not None,

@@ -3,12 +3,14 @@
 It is the book's "fast feature extraction" (section 5.3.1): each picture goes through the frozen layers once.
 """
 
+import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32
@@ -46,8 +48,7 @@ def extract(
     model: nn.Module, variables: dict[str, Any], records: Iterator[Record], count: int, what: str
 ) -> Float32[np.ndarray, "n d"]:
     """The features of `count` records: what the net's method `features` gives for their images, in order."""
-    forward = Forward(model)
-    features = jit(lambda variables, images: forward(variables, images, method="features"))
+    features = _compiled_features(Forward(model))
     found: list[np.ndarray] = []
     batch: list[np.ndarray] = []
     for record in tqdm(records, f"features of {what}", count, unit="picture", leave=False, disable=None, delay=2):
@@ -58,6 +59,11 @@ def extract(
             found.append(np.asarray(features(variables, padded), np.float32)[: len(batch)])
             batch = []
     return np.concatenate(found)
+
+
+@functools.cache  # else each split would be compiled for anew
+def _compiled_features(forward: Forward) -> jit:
+    return jit(lambda variables, images: forward(variables, images, method="features"))
 
 
 def fit(
@@ -82,12 +88,13 @@ def fit(
         seed: the seed of the random versions.
     """
     started, sources = time.perf_counter(), splits.named()
+    placed = jax.device_put(variables)  # once, and not for every batch
     versions = views if augmentation else 1
     train = _versions(splits.train, augmentation, versions, seed)
-    features = {"train": extract(model, variables, train, versions * len(splits.train), "train")}
+    features = {"train": extract(model, placed, train, versions * len(splits.train), "train")}
     for name, source in sources.items():
         if name != "train":
-            features[name] = extract(model, variables, _versions(source), len(source), name)
+            features[name] = extract(model, placed, _versions(source), len(source), name)
     labels = np.tile(splits.train.labels, versions)
     validation, classes = splits.validation.labels, len(splits.class_names)
     head = linear_head.choose(features["train"], labels, features["validation"], validation, classes)

@@ -12,8 +12,9 @@ import msgspec
 
 from jaxconv.analysis.titles import title
 from jaxconv.config import Config
+from jaxconv.runs import history
 from jaxconv.runs.directory import CONFIG, read_config
-from jaxconv.runs.history import METRICS, RESULT, EpochResult, Result, Row, read_result, read_rows, uses_last
+from jaxconv.runs.history import METRICS, RESULT, EpochResult, Result, Row, read_result, read_rows
 from jaxconv.runs.resume import leaves
 from jaxconv.runtime.errors import InputError
 
@@ -85,14 +86,12 @@ class Group:
         results = [run.result for run in self.runs if run.result]
         if not results:
             return None
-        kind = "last" if uses_last(self.runs[0].config) or not results[0].best else "best"
+        kind = "last" if history.uses_last(self.runs[0].config) or not results[0].best else "best"
         matrices = [getattr(result, kind).confusion for result in results]
         added = [[sum(counts) for counts in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)]
         together = f", {len(matrices)} seeds together" if len(matrices) > 1 else ""
         of = f"{self.runs[0].config.data.final_split} pictures, {WEIGHTS[kind]}{together}"
-        never = [
-            name for name, column in zip(self.class_names, zip(*added, strict=True), strict=True) if not any(column)
-        ]
+        never = [self.class_names[label] for label in history.never_predicted(added)]
         return Confusion(added, of, never)
 
     @property

@@ -1,13 +1,14 @@
 """Scores of predictions: functions of the probabilities float[n, k] of n pictures and of their labels int[n].
 
-They need NumPy and SciPy alone. The share of an empty set, such as the precision of a class that was never predicted,
-is nan.
+They need no JAX. The share of an empty set, such as the precision of a class that was never predicted, is nan.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from jaxconv.runs.history import never_predicted
 
 Probabilities = Float[np.ndarray, "n k"]
 Labels = Int[np.ndarray, " n"]
@@ -83,11 +84,6 @@ def mean_recall(confusion: Confusion) -> float:
     return float(np.nanmean(recall(confusion)))
 
 
-def never_predicted(confusion: Confusion) -> list[int]:
-    """The classes that have pictures, but are predicted of none."""
-    return np.flatnonzero((confusion.sum(0) == 0) & (confusion.sum(1) > 0)).tolist()
-
-
 def precision(confusion: Confusion) -> Float[np.ndarray, " k"]:
     """For each class, the share of its predictions that were right."""
     return _shares(confusion.diagonal(), confusion.sum(0))
@@ -148,5 +144,5 @@ def summarize(probabilities: Probabilities, labels: Labels) -> dict[str, Any]:
         "confusion": confusion.tolist(),
         "recall": recall(confusion).tolist(),
         "precision": precision(confusion).tolist(),
-        "never_predicted": never_predicted(confusion),
+        "never_predicted": never_predicted(confusion.tolist()),
     }

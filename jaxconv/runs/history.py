@@ -73,11 +73,11 @@ class EpochResult(Struct, frozen=True, omit_defaults=True):
         """The share of a class's pictures that were recognised: the mean over the classes that have pictures."""
         return fmean(row[label] / sum(row) for label, row in enumerate(self.confusion) if any(row))
 
-    @property
-    def never_predicted(self) -> list[int]:
-        """The classes that have pictures, but are predicted of none."""
-        columns = zip(*self.confusion, strict=True)
-        return [label for label, column in enumerate(columns) if not any(column) and any(self.confusion[label])]
+
+def never_predicted(confusion: Sequence[Sequence[int]]) -> list[int]:
+    """The classes of a confusion matrix, rows the labels, that have pictures, but are predicted of none."""
+    columns = zip(*confusion, strict=True)
+    return [label for label, column in enumerate(columns) if not any(column) and any(confusion[label])]
 
 
 class Highest(Struct, frozen=True):

@@ -32,10 +32,9 @@ def choose(
     validation: Float[np.ndarray, "m d"],
     validation_labels: Int[np.ndarray, " m"],
     classes: int,
-    penalties: Sequence[float] = PENALTIES,
 ) -> LinearHead:
-    """Fit a head for each penalty to the features, and return the head with the lowest validation loss."""
-    heads = fit(features, labels, classes, penalties)
+    """Fit a head for each of `PENALTIES` to the features, and return the head with the lowest validation loss."""
+    heads = fit(features, labels, classes, PENALTIES)
     losses = [log_loss(head.logits(validation), validation_labels) for head in heads]
     return heads[int(np.argmin(losses))]
 

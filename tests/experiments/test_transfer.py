@@ -133,6 +133,9 @@ def test_what_is_wrong_is_named(flat, tmp_path, capsys, small):
     assert said("--image-size", 31) == "error: --image-size is 31: give 32 to 4729 pixels\n"
     assert said("--finetune", "--unfreeze", 17) == "error: --unfreeze is 17: give 1 to 16 blocks, or all\n"
     assert said("--epochs", 3) == "error: --epochs needs --finetune, because a fitted head has no steps\n"
+    assert said("--unfreeze", 3) == "error: --unfreeze needs --finetune, because a fitted head has no steps\n"
+    assert said("--aug", "--finetune").startswith("error: --aug is for frozen features: leave it out")
+    assert said("--no-flip") == "error: --flip and --no-flip change the augmentation: give --aug or --finetune too\n"
     assert "nowhere does not exist: name a folder" in fails(command.main, capsys, "--data", "nowhere")
     copy = shutil.copytree(flat, tmp_path / "copy")
     shutil.copy(copy / "red/00.png", copy / "blue/99.png")

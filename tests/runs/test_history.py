@@ -122,7 +122,7 @@ def test_a_result_without_test_pictures_has_the_confusion_matrix_of_the_validati
     assert "test" not in (tmp_path / "result.json").read_text()
     found = history.read_result(tmp_path)
     assert found == result and found.last.confusion == matrix
-    assert (found.last.mean_recall, found.last.never_predicted) == (0.5, [2])
+    assert (found.last.mean_recall, history.never_predicted(matrix)) == (0.5, [2])
 
 
 @pytest.mark.parametrize(
